@@ -36,7 +36,7 @@ pub use deadline::{CLAIM_WITHIN, KEEP_IN_TOUCH_EVERY, LeaseDeadline, TICKET_LIFE
 pub use event::{Event, EventKind};
 pub use ids::{Holder, Invalid, Message, Operation, ProjectId, Reason, RequestId, Token};
 pub use lease::{Ended, How, Lease, PastLease};
-pub use outcome::{Busy, Decision, Outcome, Place, Refusal};
+pub use outcome::{Busy, Decision, Outcome, Place, Refusal, TicketChange};
 pub use project::{Context, Project};
 pub use queue::{QUEUE_LIMIT, Queue, Ticket, TicketNumber};
 pub use time::{Timestamp, Ttl, Wait};

@@ -1,7 +1,7 @@
 //! What comes of a command. An outcome is an answer, not an error: *locked* and *lease lost* are
 //! among them.
 
-use crate::{Event, Lease, PastLease, TicketNumber, Token};
+use crate::{Event, Lease, PastLease, Ticket, TicketNumber, Timestamp, Token};
 
 /// The whole result of one decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,11 +10,21 @@ pub struct Decision {
     pub outcome: Outcome,
     /// What happened, in order, for the history.
     pub events: Vec<Event>,
-    /// The ticket whose waiter kept in touch, if that is what the command did. (Tickets that come
-    /// and go are in the events.)
-    pub touched: Option<TicketNumber>,
+    /// What changed in the queue.
+    pub tickets: Vec<TicketChange>,
     /// The token that the store's next grant gets.
     pub next_token: Token,
+}
+
+/// A change of the queue, for a store to write down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TicketChange {
+    /// A ticket was taken.
+    Taken(Ticket),
+    /// A ticket's waiter kept in touch: it lives until then.
+    Touched(TicketNumber, Timestamp),
+    /// A ticket has ended: it was granted, left or was dropped.
+    Gone(TicketNumber),
 }
 
 /// The answer to a command.

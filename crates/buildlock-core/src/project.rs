@@ -3,7 +3,8 @@
 use crate::deadline::{CLAIM_WITHIN, TICKET_LIFE};
 use crate::{
     Busy, Command, Decision, Ended, Event, EventKind, Holder, How, IfLocked, Lease, LockRequest, Outcome, PastKey,
-    PastLease, Place, QUEUE_LIMIT, Queue, Reason, Refusal, RequestId, Timestamp, Token, Ttl,
+    PastLease, Place, QUEUE_LIMIT, Queue, Reason, Refusal, RequestId, TicketChange, TicketNumber, Timestamp, Token,
+    Ttl,
 };
 
 /// What a decision depends on beside the project and the command.
@@ -79,7 +80,7 @@ impl Project {
             decision: Decision {
                 outcome: Outcome::Done,
                 events: Vec::new(),
-                touched: None,
+                tickets: Vec::new(),
                 next_token: context.next_token,
             },
         };
@@ -115,6 +116,7 @@ impl Turn<'_> {
             self.record_end(lease, Ended { how, at, by: None, reason: None });
         }
         for ticket in self.project.queue.take_dead(self.now) {
+            self.ticket_gone(ticket.number);
             self.record(Event::of_request(EventKind::Dropped, &ticket.request, self.now));
         }
         self.hand_off();
@@ -142,15 +144,18 @@ impl Turn<'_> {
                 return Outcome::refused(Refusal::RequestReused);
             }
             let ticket = ticket.number;
-            self.project.queue.touch(ticket, now.after(TICKET_LIFE));
-            self.decision.touched = Some(ticket);
+            let alive_until = now.after(TICKET_LIFE);
+            self.project.queue.touch(ticket, alive_until);
+            self.decision.tickets.push(TicketChange::Touched(ticket, alive_until));
             return Outcome::Queued(Place { ticket, position, busy });
         }
         match if_locked {
             IfLocked::Refuse => Outcome::refused(Refusal::Locked(busy)),
             IfLocked::Queue if busy.queue_length >= QUEUE_LIMIT => Outcome::refused(Refusal::QueueFull(busy)),
             IfLocked::Queue => {
-                let ticket = self.project.queue.push(request.clone(), now, now.after(TICKET_LIFE)).number;
+                let taken = self.project.queue.push(request.clone(), now, now.after(TICKET_LIFE)).clone();
+                let ticket = taken.number;
+                self.decision.tickets.push(TicketChange::Taken(taken));
                 self.record(Event::of_request(EventKind::Queued, request, now));
                 let queue_length = busy.queue_length + 1;
                 Outcome::Queued(Place { ticket, position: queue_length, busy: Busy { queue_length, ..busy } })
@@ -160,6 +165,7 @@ impl Turn<'_> {
 
     fn withdraw(&mut self, request: RequestId) -> Outcome {
         if let Some(ticket) = self.project.queue.remove(request) {
+            self.ticket_gone(ticket.number);
             self.record(Event::of_request(EventKind::Left, &ticket.request, self.now));
         } else if let Some(lease) = self.project.lease.take_if(|lease| lease.request == request) {
             let by = Some(lease.holder.clone());
@@ -255,6 +261,7 @@ impl Turn<'_> {
         if self.project.lease.is_none()
             && let Some(ticket) = self.project.queue.pop()
         {
+            self.ticket_gone(ticket.number);
             self.grant(&ticket.request, Some(self.now.after(CLAIM_WITHIN)));
         }
     }
@@ -265,6 +272,10 @@ impl Turn<'_> {
         let past = PastLease { token: lease.token, request: lease.request, holder: lease.holder, ended };
         self.just_ended = Some(past.clone());
         past
+    }
+
+    fn ticket_gone(&mut self, ticket: TicketNumber) {
+        self.decision.tickets.push(TicketChange::Gone(ticket));
     }
 
     fn record(&mut self, event: Event) {
