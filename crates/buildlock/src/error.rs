@@ -1,0 +1,82 @@
+//! Why a store could not answer.
+
+use std::path::PathBuf;
+
+/// A store could not answer. *Locked* and *lease lost* are answers; see [`buildlock_core::Outcome`].
+///
+/// Each variant is one thing that its reader can do; the text says what.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The URL names no store that this program knows.
+    #[error("{url:?} names no store: {problem}; use sqlite:PATH, such as sqlite:/var/lib/buildlock/locks.db")]
+    BadUrl {
+        /// The URL as it was given.
+        url: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The file cannot be opened.
+    #[error("the store {} cannot be opened: {problem}", path.display())]
+    CannotOpen {
+        /// The file.
+        path: PathBuf,
+        /// What is in the way and what to do.
+        problem: String,
+    },
+    /// The file is on a network drive, where SQLite's locks do not hold.
+    #[error(
+        "the store {} is on a network drive ({file_system}), where file locks do not hold; \
+         put it on a local disk, or use a server or PostgreSQL for many machines", path.display()
+    )]
+    NetworkDrive {
+        /// The file.
+        path: PathBuf,
+        /// The file system's type.
+        file_system: String,
+    },
+    /// The file is not buildlock's. It was left as it is.
+    #[error("{} is not a buildlock store: {problem}; it was left as it is", path.display())]
+    NotAStore {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        problem: String,
+    },
+    /// A newer buildlock made the file. It was left as it is.
+    #[error(
+        "the store {} has version {found}, this program knows up to {known}; \
+         it was left as it is: use a newer buildlock", path.display()
+    )]
+    NewerVersion {
+        /// The file.
+        path: PathBuf,
+        /// The file's version.
+        found: i64,
+        /// The newest version this program knows.
+        known: i64,
+    },
+    /// The file is damaged.
+    #[error(
+        "the store {} is damaged ({detail}); stop all that use it, keep a copy, and restore a backup \
+         or let it be made anew by moving it away", path.display()
+    )]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        detail: String,
+    },
+    /// The store could not write or read just now. Nothing was changed by the call, unless it was
+    /// the answer that was lost; to repeat the call is safe.
+    #[error("the store {} is not available: {problem}", path.display())]
+    Unavailable {
+        /// The file.
+        path: PathBuf,
+        /// What happened and what to do.
+        problem: String,
+    },
+    /// The store has been closed.
+    #[error("the store is closed")]
+    Closed,
+}

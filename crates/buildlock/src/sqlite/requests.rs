@@ -1,0 +1,218 @@
+//! What each request does within the writer's transaction.
+
+use buildlock_core::{
+    Command, Context, Event, EventKind, Holder, Lease, Outcome, ProjectId, Refusal, TicketChange, Timestamp, Token,
+};
+use rusqlite::Result;
+use std::time::Duration;
+
+use super::rows::ProjectRow;
+use super::writer::Writer;
+use crate::store::{Answer, Deleted, EventId, Recorded, Retention, Status};
+
+/// How many projects, or old events, one request settles: it bounds how long others wait for it.
+const SETTLE_LIMIT: usize = 1_000;
+
+/// How long history is kept whatever the retention.
+const ALWAYS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Writer<'_> {
+    pub(super) fn apply(&mut self, project: &ProjectId, command: &Command) -> Result<Answer> {
+        let now = self.batch.now;
+        if !self.load(project)? {
+            let Command::Lock { request, .. } = command else {
+                return Ok(Answer { outcome: Outcome::refused(Refusal::UnknownProject), now });
+            };
+            let row = self.sql.insert_project(project, &request.holder)?;
+            self.projects.insert(project.clone(), row);
+        }
+        let Self { sql, projects, batch, store, newest, .. } = self;
+        let Some(row) = projects.get_mut(project) else { unreachable!("it was just loaded") };
+        let past = match row.state.past_key(command) {
+            // A project without events has no past.
+            Some(key) if row.last_event.is_some() => sql.past_lease(project, key)?,
+            _ => None,
+        };
+        let before = fingerprint(row);
+        let context = Context { now, next_token: store.next_token, past: past.as_ref() };
+        let decision = row.state.decide(command, context);
+        store.next_token = decision.next_token;
+        for change in decision.tickets {
+            batch.wrote = true;
+            match change {
+                TicketChange::Taken(ticket) => sql.insert_ticket(row.number, &ticket)?,
+                TicketChange::Touched(ticket, until) => sql.touch_ticket(row.number, ticket, until)?,
+                TicketChange::Gone(ticket) => sql.delete_ticket(row.number, ticket)?,
+            }
+        }
+        for event in decision.events {
+            *newest = EventId(newest.0 + 1);
+            sql.insert_event(*newest, project, &event, row.last_event)?;
+            row.last_event = Some(*newest);
+            batch.events.push(event);
+        }
+        note_due(row, matches!(command, Command::Settle));
+        if fingerprint(row) != before {
+            batch.wrote = true;
+            if row.is_saved {
+                row.is_saved = false;
+                batch.unsaved.push(project.clone());
+            }
+        }
+        Ok(Answer { outcome: decision.outcome, now })
+    }
+
+    pub(super) fn status(&mut self, project: &ProjectId) -> Result<Option<Status>> {
+        if !self.load(project)? {
+            return Ok(None);
+        }
+        let now = self.batch.now;
+        Ok(self.projects.get(project).map(|row| Status {
+            project: project.clone(),
+            owner: row.owner.clone(),
+            lease: row.state.lease.clone().filter(|lease| lease.is_live(now)),
+            queue: row.state.queue.iter().filter(|ticket| now < ticket.alive_until).cloned().collect(),
+            now,
+        }))
+    }
+
+    pub(super) fn list(&mut self, after: Option<&ProjectId>, limit: usize) -> Result<Vec<Status>> {
+        let projects = self.sql.list_projects(after, limit)?;
+        projects.iter().filter_map(|project| self.status(project).transpose()).collect()
+    }
+
+    pub(super) fn create(&mut self, project: &ProjectId, owner: &Holder) -> Result<bool> {
+        if self.load(project)? {
+            return Ok(false);
+        }
+        let row = self.sql.insert_project(project, owner)?;
+        self.projects.insert(project.clone(), row);
+        self.record(project, Event::of_project(EventKind::Created, owner.clone(), self.batch.now))?;
+        Ok(true)
+    }
+
+    pub(super) fn delete(&mut self, project: &ProjectId, by: &Holder) -> Result<Deleted> {
+        if self.apply(project, &Command::Settle)?.outcome != Outcome::Done {
+            return Ok(Deleted::Unknown);
+        }
+        let now = self.batch.now;
+        if let Some(busy) = self.projects.get(project).and_then(|row| row.state.busy(now)) {
+            return Ok(Deleted::Locked(busy));
+        }
+        self.record(project, Event::of_project(EventKind::Deleted, by.clone(), now))?;
+        if let Some(row) = self.projects.remove(project) {
+            self.sql.delete_project(&row)?;
+        }
+        Ok(Deleted::Gone)
+    }
+
+    pub(super) fn history(
+        &mut self,
+        project: Option<&ProjectId>,
+        before: Option<EventId>,
+        limit: usize,
+    ) -> Result<Vec<Recorded>> {
+        let Some(project) = project else { return self.sql.events_before(before, limit) };
+        if !self.load(project)? {
+            return Ok(Vec::new());
+        }
+        let mut next = self.projects.get(project).and_then(|row| row.last_event);
+        let mut page = Vec::new();
+        while let Some(id) = next.filter(|_| page.len() < limit) {
+            // Where the chain breaks off, the older events have been pruned.
+            let Some((recorded, previous)) = self.sql.event_by_id(id)? else { break };
+            if before.is_none_or(|before| id < before) {
+                page.push(recorded);
+            }
+            next = previous;
+        }
+        Ok(page)
+    }
+
+    pub(super) fn events_after(&mut self, after: EventId, limit: usize) -> Result<Vec<Recorded>> {
+        self.sql.events_after(after, limit)
+    }
+
+    pub(super) fn settle_due(&mut self) -> Result<Option<Duration>> {
+        let now = self.batch.now;
+        self.save_projects()?;
+        let due = self.sql.due_projects(now, SETTLE_LIMIT)?;
+        for project in &due {
+            self.apply(project, &Command::Settle)?;
+        }
+        self.save_projects()?;
+        let pruned = self.prune()?;
+        if due.len() == SETTLE_LIMIT || pruned == SETTLE_LIMIT {
+            return Ok(Some(Duration::ZERO));
+        }
+        Ok(self.sql.next_due()?.map(|due_at| due_at.since(now)))
+    }
+
+    pub(super) fn set_retention(&mut self, retention: Retention) -> Result<()> {
+        self.store.retention = retention;
+        self.batch.wrote = true;
+        self.sql.save_retention(retention)
+    }
+
+    /// Deletes some of the events that the retention no longer keeps.
+    fn prune(&mut self) -> Result<usize> {
+        let Retention { max_age, max_events } = self.store.retention;
+        let older_than = |age: Duration| self.batch.now.before(age.max(ALWAYS_KEPT));
+        let mut pruned = 0;
+        if let Some(max_age) = max_age {
+            pruned += self.sql.prune_events(older_than(max_age), self.newest, SETTLE_LIMIT)?;
+        }
+        if let Some(max_events) = max_events {
+            let before = EventId((self.newest.0 + 1).saturating_sub(max_events.max(1)));
+            pruned += self.sql.prune_events(older_than(ALWAYS_KEPT), before, SETTLE_LIMIT - pruned)?;
+        }
+        if pruned > 0 {
+            self.batch.wrote = true;
+            tracing::info!(pruned, "old events have left the history, as its retention says");
+        }
+        Ok(pruned)
+    }
+
+    fn record(&mut self, project: &ProjectId, event: Event) -> Result<()> {
+        let Some(row) = self.projects.get_mut(project) else { return Ok(()) };
+        self.newest = EventId(self.newest.0 + 1);
+        self.sql.insert_event(self.newest, project, &event, row.last_event)?;
+        row.last_event = Some(self.newest);
+        self.batch.wrote = true;
+        self.batch.events.push(event);
+        if row.is_saved {
+            row.is_saved = false;
+            self.batch.unsaved.push(project.clone());
+        }
+        Ok(())
+    }
+
+    /// Brings the project into memory; false if it does not exist.
+    fn load(&mut self, project: &ProjectId) -> Result<bool> {
+        if self.projects.contains_key(project) {
+            return Ok(true);
+        }
+        let Some(row) = self.sql.load_project(project)? else { return Ok(false) };
+        self.projects.insert(project.clone(), row);
+        Ok(true)
+    }
+}
+
+/// Keeps `due_at` no later than the project's next deadline. It is moved back only when the project
+/// was looked at because it was due: a busy project then changes the index on it once a TTL, not
+/// with every lock and unlock.
+fn note_due(row: &mut ProjectRow, is_due: bool) {
+    let deadline = row.state.next_deadline();
+    let is_sooner = deadline.is_some_and(|deadline| row.due_at.is_none_or(|due_at| deadline < due_at));
+    if is_due || is_sooner {
+        row.due_at = deadline;
+    }
+}
+
+type Fingerprint = (Option<(Token, Timestamp, Option<Timestamp>)>, Option<Timestamp>, Option<EventId>);
+
+/// Tells whether a project's row has changed.
+fn fingerprint(row: &ProjectRow) -> Fingerprint {
+    let lease = row.state.lease.as_ref();
+    (lease.map(|lease: &Lease| (lease.token, lease.expires_at, lease.claim_by)), row.due_at, row.last_event)
+}

@@ -1,0 +1,397 @@
+//! Between rows and the types of `buildlock-core`. One prepared statement for each .sql file.
+
+use buildlock_core::{
+    Ended, Event, EventKind, Holder, Lease, LockRequest, Message, Operation, PastKey, PastLease, ProjectId, Queue,
+    Reason, RequestId, Ticket, TicketNumber, Timestamp, Token, Ttl,
+};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, Value, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Result, Row, Statement, ToSql, params};
+use uuid::Uuid;
+
+use super::clock::ClockRecord;
+use crate::store::{EventId, Recorded, Retention};
+
+/// A project's row and tickets, as far as the store needs them beside the lock's state.
+#[derive(Debug, Clone)]
+pub(super) struct ProjectRow {
+    pub(super) number: i64,
+    pub(super) owner: Holder,
+    pub(super) due_at: Option<Timestamp>,
+    pub(super) last_event: Option<EventId>,
+    /// Whether the row in the file is as this one.
+    pub(super) is_saved: bool,
+    pub(super) state: buildlock_core::Project,
+}
+
+/// The one row of the table `store`.
+#[derive(Debug, Clone)]
+pub(super) struct StoreRow {
+    pub(super) clock: ClockRecord,
+    pub(super) next_token: Token,
+    pub(super) retention: Retention,
+}
+
+macro_rules! statements {
+    ($($name:ident),* $(,)?) => {
+        /// The prepared statements, for as long as the connection is open.
+        pub(super) struct Statements<'c> {
+            $($name: Statement<'c>,)*
+        }
+
+        impl<'c> Statements<'c> {
+            pub(super) fn prepare(connection: &'c Connection) -> Result<Self> {
+                Ok(Self { $($name: connection.prepare(include_str!(concat!("sql/", stringify!($name), ".sql")))?,)* })
+            }
+        }
+    };
+}
+
+statements!(
+    begin,
+    commit,
+    data_version,
+    load_store,
+    save_store,
+    save_retention,
+    load_project,
+    load_tickets,
+    insert_project,
+    save_project,
+    delete_project,
+    list_projects,
+    insert_ticket,
+    touch_ticket,
+    delete_ticket,
+    insert_event,
+    last_event,
+    event_by_id,
+    events_before,
+    events_after,
+    granted_token,
+    ended_lease,
+    due_projects,
+    next_due,
+    prune_events,
+);
+
+impl Statements<'_> {
+    pub(super) fn begin(&mut self) -> Result<()> {
+        self.begin.execute([]).map(drop)
+    }
+
+    pub(super) fn commit(&mut self) -> Result<()> {
+        self.commit.execute([]).map(drop)
+    }
+
+    /// Changes whenever another connection has committed.
+    pub(super) fn data_version(&mut self) -> Result<i64> {
+        self.data_version.query_row([], |row| row.get(0))
+    }
+
+    pub(super) fn load_store(&mut self) -> Result<StoreRow> {
+        self.load_store.query_row([], |row| {
+            let clock = ClockRecord {
+                boot_id: row.get(0)?,
+                offset_ms: row.get(1)?,
+                wall_ahead_ms: row.get(2)?,
+                latest_ms: row.get(3)?,
+            };
+            let retention = Retention {
+                max_age: row.get::<_, Option<i64>>(5)?.map(|ms| std::time::Duration::from_millis(ms.unsigned_abs())),
+                max_events: row.get::<_, Option<i64>>(6)?.map(i64::unsigned_abs),
+            };
+            Ok(StoreRow { clock, next_token: row.get::<_, Sql<Token>>(4)?.0, retention })
+        })
+    }
+
+    pub(super) fn save_store(&mut self, latest: Timestamp, wall_ahead_ms: i64, next_token: Token) -> Result<()> {
+        self.save_store.execute(params![Sql(latest), wall_ahead_ms, Sql(next_token)]).map(drop)
+    }
+
+    pub(super) fn save_retention(&mut self, retention: Retention) -> Result<()> {
+        let max_age_ms = retention.max_age.map(|age| age.as_millis() as i64);
+        self.save_retention.execute(params![max_age_ms, retention.max_events.map(|count| count as i64)]).map(drop)
+    }
+
+    pub(super) fn load_project(&mut self, project: &ProjectId) -> Result<Option<ProjectRow>> {
+        let row = self.load_project.query_row([project.as_str()], |row| {
+            let lease = match row.get::<_, Option<Sql<Token>>>(4)? {
+                None => None,
+                Some(Sql(token)) => Some(Lease {
+                    token,
+                    holder: row.get::<_, Sql<_>>(2)?.0,
+                    acquired_at: row.get::<_, Sql<_>>(3)?.0,
+                    request: row.get::<_, Sql<_>>(5)?.0,
+                    operation: row.get::<_, Sql<_>>(6)?.0,
+                    message: row.get::<_, Sql<_>>(7)?.0,
+                    ttl: row.get::<_, Sql<_>>(8)?.0,
+                    expires_at: row.get::<_, Sql<_>>(9)?.0,
+                    claim_by: optional(row, 10)?,
+                }),
+            };
+            Ok(ProjectRow {
+                number: row.get(0)?,
+                owner: row.get::<_, Sql<_>>(1)?.0,
+                due_at: optional(row, 11)?,
+                last_event: optional(row, 12)?,
+                is_saved: true,
+                state: buildlock_core::Project { lease, queue: Queue::default() },
+            })
+        });
+        let Some(mut row) = row.optional()? else { return Ok(None) };
+        let tickets = self.load_tickets.query_map([row.number], ticket)?.collect::<Result<Vec<_>>>()?;
+        row.state.queue = Queue::from_tickets(tickets);
+        Ok(Some(row))
+    }
+
+    pub(super) fn insert_project(&mut self, project: &ProjectId, owner: &Holder) -> Result<ProjectRow> {
+        let number = self.insert_project.insert(params![project.as_str(), owner.as_str()])?;
+        let state = buildlock_core::Project::default();
+        Ok(ProjectRow { number, owner: owner.clone(), due_at: None, last_event: None, is_saved: true, state })
+    }
+
+    pub(super) fn save_project(&mut self, row: &ProjectRow) -> Result<()> {
+        let lease = row.state.lease.as_ref();
+        self.save_project
+            .execute(params![
+                row.number,
+                if lease.is_some() { "processing" } else { "idle" },
+                lease.map(|lease| lease.holder.as_str()),
+                lease.map(|lease| Sql(lease.acquired_at)),
+                lease.map(|lease| Sql(lease.token)),
+                lease.map(|lease| Sql(lease.request)),
+                lease.map(|lease| lease.operation.as_str()),
+                lease.map(|lease| lease.message.as_str()),
+                lease.map(|lease| lease.ttl.as_millis() as i64),
+                lease.map(|lease| Sql(lease.expires_at)),
+                lease.and_then(|lease| lease.claim_by).map(Sql),
+                row.due_at.map(Sql),
+                row.last_event.map(Sql),
+            ])
+            .map(drop)
+    }
+
+    pub(super) fn delete_project(&mut self, row: &ProjectRow) -> Result<()> {
+        self.delete_project.execute([row.number]).map(drop)
+    }
+
+    pub(super) fn list_projects(&mut self, after: Option<&ProjectId>, limit: usize) -> Result<Vec<ProjectId>> {
+        let after = after.map_or("", ProjectId::as_str);
+        self.list_projects.query_map(params![after, limit as i64], project_id)?.collect()
+    }
+
+    pub(super) fn insert_ticket(&mut self, project: i64, ticket: &Ticket) -> Result<()> {
+        let request = &ticket.request;
+        self.insert_ticket
+            .execute(params![
+                project,
+                ticket.number.0 as i64,
+                Sql(request.id),
+                request.holder.as_str(),
+                request.operation.as_str(),
+                request.message.as_str(),
+                request.ttl.as_millis() as i64,
+                Sql(ticket.queued_at),
+                Sql(ticket.alive_until),
+            ])
+            .map(drop)
+    }
+
+    pub(super) fn touch_ticket(&mut self, project: i64, ticket: TicketNumber, alive_until: Timestamp) -> Result<()> {
+        self.touch_ticket.execute(params![project, ticket.0 as i64, Sql(alive_until)]).map(drop)
+    }
+
+    pub(super) fn delete_ticket(&mut self, project: i64, ticket: TicketNumber) -> Result<()> {
+        self.delete_ticket.execute(params![project, ticket.0 as i64]).map(drop)
+    }
+
+    pub(super) fn insert_event(
+        &mut self,
+        id: EventId,
+        project: &ProjectId,
+        event: &Event,
+        previous: Option<EventId>,
+    ) -> Result<()> {
+        self.insert_event
+            .execute(params![
+                Sql(id),
+                Sql(event.at),
+                project.as_str(),
+                event.kind.as_str(),
+                event.holder.as_str(),
+                event.request.map(Sql),
+                event.token.map(Sql),
+                event.operation.as_ref().map(Operation::as_str),
+                event.message.as_ref().map(Message::as_str),
+                event.by.as_ref().map(Holder::as_str),
+                event.reason.as_ref().map(Reason::as_str),
+                previous.map(Sql),
+            ])
+            .map(drop)
+    }
+
+    /// The newest event's id; 0 if there is none.
+    pub(super) fn last_event(&mut self) -> Result<EventId> {
+        self.last_event.query_row([], |row| optional(row, 0)).map(Option::unwrap_or_default)
+    }
+
+    /// An event and the id of its project's previous one.
+    pub(super) fn event_by_id(&mut self, id: EventId) -> Result<Option<(Recorded, Option<EventId>)>> {
+        self.event_by_id.query_row([Sql(id)], |row| Ok((recorded(row)?, optional(row, 11)?))).optional()
+    }
+
+    pub(super) fn events_before(&mut self, before: Option<EventId>, limit: usize) -> Result<Vec<Recorded>> {
+        let before = before.map_or(i64::MAX, |id| id.0 as i64);
+        self.events_before.query_map(params![before, limit as i64], recorded)?.collect()
+    }
+
+    pub(super) fn events_after(&mut self, after: EventId, limit: usize) -> Result<Vec<Recorded>> {
+        self.events_after.query_map(params![Sql(after), limit as i64], recorded)?.collect()
+    }
+
+    pub(super) fn past_lease(&mut self, project: &ProjectId, key: PastKey) -> Result<Option<PastLease>> {
+        let token = match key {
+            PastKey::Token(token) => Some(token),
+            PastKey::Request(request) => self
+                .granted_token
+                .query_row(params![Sql(request), project.as_str()], |row| Ok(row.get::<_, Sql<Token>>(0)?.0))
+                .optional()?,
+        };
+        let Some(token) = token else { return Ok(None) };
+        self.ended_lease.query_row(params![Sql(token), project.as_str()], past_lease).optional()
+    }
+
+    pub(super) fn due_projects(&mut self, now: Timestamp, limit: usize) -> Result<Vec<ProjectId>> {
+        self.due_projects.query_map(params![Sql(now), limit as i64], project_id)?.collect()
+    }
+
+    pub(super) fn next_due(&mut self) -> Result<Option<Timestamp>> {
+        self.next_due.query_row([], |row| optional(row, 0))
+    }
+
+    /// Deletes up to `limit` events that are older than `older_than` and come before `before`.
+    pub(super) fn prune_events(&mut self, older_than: Timestamp, before: EventId, limit: usize) -> Result<usize> {
+        self.prune_events.execute(params![Sql(older_than), Sql(before), limit as i64])
+    }
+}
+
+fn ticket(row: &Row<'_>) -> Result<Ticket> {
+    Ok(Ticket {
+        number: TicketNumber(row.get::<_, i64>(0)?.unsigned_abs()),
+        request: LockRequest {
+            id: row.get::<_, Sql<_>>(1)?.0,
+            holder: row.get::<_, Sql<_>>(2)?.0,
+            operation: row.get::<_, Sql<_>>(3)?.0,
+            message: row.get::<_, Sql<_>>(4)?.0,
+            ttl: row.get::<_, Sql<_>>(5)?.0,
+        },
+        queued_at: row.get::<_, Sql<_>>(6)?.0,
+        alive_until: row.get::<_, Sql<_>>(7)?.0,
+    })
+}
+
+fn project_id(row: &Row<'_>) -> Result<ProjectId> {
+    Ok(row.get::<_, Sql<_>>(0)?.0)
+}
+
+fn recorded(row: &Row<'_>) -> Result<Recorded> {
+    let event = Event {
+        at: row.get::<_, Sql<_>>(1)?.0,
+        kind: row.get::<_, Sql<_>>(3)?.0,
+        holder: row.get::<_, Sql<_>>(4)?.0,
+        request: optional(row, 5)?,
+        token: optional(row, 6)?,
+        operation: optional(row, 7)?,
+        message: optional(row, 8)?,
+        by: optional(row, 9)?,
+        reason: optional(row, 10)?,
+    };
+    Ok(Recorded { id: row.get::<_, Sql<_>>(0)?.0, project: row.get::<_, Sql<_>>(2)?.0, event })
+}
+
+fn past_lease(row: &Row<'_>) -> Result<PastLease> {
+    let kind: EventKind = row.get::<_, Sql<_>>(3)?.0;
+    let how = kind.end().ok_or_else(|| {
+        let error = Box::new(FromSqlError::Other(format!("{} ends no lease", kind.as_str()).into()));
+        rusqlite::Error::FromSqlConversionFailure(3, rusqlite::types::Type::Text, error)
+    })?;
+    let ended = Ended { how, at: row.get::<_, Sql<_>>(4)?.0, by: optional(row, 5)?, reason: optional(row, 6)? };
+    Ok(PastLease {
+        token: row.get::<_, Sql<_>>(0)?.0,
+        request: row.get::<_, Sql<_>>(1)?.0,
+        holder: row.get::<_, Sql<_>>(2)?.0,
+        ended,
+    })
+}
+
+fn optional<T>(row: &Row<'_>, column: usize) -> Result<Option<T>>
+where
+    Sql<T>: FromSql,
+{
+    Ok(row.get::<_, Option<Sql<T>>>(column)?.map(|Sql(value)| value))
+}
+
+/// A value of `buildlock-core` as a column. What is read is checked as strictly as what users send:
+/// a file may have been written by anybody.
+struct Sql<T>(T);
+
+macro_rules! integer {
+    ($type:ty, $to:expr, $from:expr) => {
+        impl ToSql for Sql<$type> {
+            fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
+                let number: u64 = $to(self.0);
+                Ok(ToSqlOutput::Owned(Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))))
+            }
+        }
+
+        impl FromSql for Sql<$type> {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                let number = u64::try_from(value.as_i64()?).map_err(FromSqlError::other)?;
+                $from(number).map(Sql)
+            }
+        }
+    };
+}
+
+integer!(Timestamp, Timestamp::as_millis, |ms| Ok(Timestamp::from_millis(ms)));
+integer!(Token, Token::get, |number| Token::new(number).map_err(FromSqlError::other));
+integer!(EventId, |id: EventId| id.0, |id| Ok(EventId(id)));
+
+macro_rules! text {
+    ($($type:ty),*) => {$(
+        impl FromSql for Sql<$type> {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                value.as_str()?.parse().map(Sql).map_err(FromSqlError::other)
+            }
+        }
+    )*};
+}
+
+text!(ProjectId, Holder, Operation, Message, Reason);
+
+impl FromSql for Sql<Ttl> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let ms = u64::try_from(value.as_i64()?).map_err(FromSqlError::other)?;
+        Ttl::new(std::time::Duration::from_millis(ms)).map(Sql).map_err(FromSqlError::other)
+    }
+}
+
+impl FromSql for Sql<EventKind> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let name = value.as_str()?;
+        let kind = EventKind::ALL.into_iter().find(|kind| kind.as_str() == name);
+        kind.map(Sql).ok_or_else(|| FromSqlError::Other(format!("unknown kind of event {name:?}").into()))
+    }
+}
+
+impl ToSql for Sql<RequestId> {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Blob(self.0.as_uuid().as_bytes())))
+    }
+}
+
+impl FromSql for Sql<RequestId> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        Uuid::from_slice(value.as_blob()?).map(|id| Sql(id.into())).map_err(FromSqlError::other)
+    }
+}

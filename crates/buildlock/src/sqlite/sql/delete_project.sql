@@ -1,0 +1,2 @@
+delete from projects
+where number = ?1

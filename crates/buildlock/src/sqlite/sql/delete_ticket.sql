@@ -1,0 +1,2 @@
+delete from tickets
+where project = ?1 and number = ?2

@@ -1,0 +1,5 @@
+select id, at, project, kind, holder, request, token, operation, message, ended_by, reason, previous
+from events
+where id < ?1
+order by id desc
+limit ?2

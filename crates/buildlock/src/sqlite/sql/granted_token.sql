@@ -1,0 +1,3 @@
+select token
+from events
+where request = ?1 and kind = 'granted' and project = ?2

@@ -1,0 +1,2 @@
+insert into projects (id, owner)
+values (?1, ?2)

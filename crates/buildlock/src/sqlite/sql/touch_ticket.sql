@@ -1,0 +1,3 @@
+update tickets
+set alive_until = ?3
+where project = ?1 and number = ?2

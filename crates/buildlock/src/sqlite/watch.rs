@@ -1,0 +1,81 @@
+//! Wakes those who wait for news. Keyed by request and token, so that a release wakes one waiter
+//! and not the herd (rule 6).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use buildlock_core::{Event, EventKind};
+use tokio::sync::Notify;
+
+use crate::store::{News, Unwatch, Watcher};
+
+type Map = HashMap<News, Vec<Arc<Notify>>>;
+
+#[derive(Debug, Default)]
+pub(crate) struct Watches {
+    map: Mutex<Map>,
+}
+
+impl Watches {
+    pub(crate) fn watch(self: &Arc<Self>, news: News) -> Watcher {
+        let notify = Arc::new(Notify::new());
+        self.with(|map| map.entry(news).or_default().push(Arc::clone(&notify)));
+        let registered = Registered { watches: Arc::clone(self), news, notify: Arc::clone(&notify) };
+        Watcher { notify, _unwatch: Box::new(registered) }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.with(|map| map.is_empty())
+    }
+
+    /// Wakes whom these events concern.
+    pub(crate) fn tell<'a>(&self, events: impl IntoIterator<Item = &'a Event>) {
+        self.with(|map| {
+            if map.is_empty() {
+                return;
+            }
+            for event in events {
+                let news = match event.kind {
+                    EventKind::Granted => event.request.map(News::Turn),
+                    kind if kind.end().is_some() => event.token.map(News::End),
+                    _ => None,
+                };
+                for notify in news.and_then(|news| map.get(&news)).into_iter().flatten() {
+                    notify.notify_one();
+                }
+            }
+        });
+    }
+
+    /// Wakes everybody: there may be news of all.
+    pub(crate) fn tell_all(&self) {
+        self.with(|map| map.values().flatten().for_each(|notify| notify.notify_one()));
+    }
+
+    fn with<T>(&self, use_map: impl FnOnce(&mut Map) -> T) -> T {
+        // The map is whole between any two statements above, so a panic elsewhere does not spoil it.
+        use_map(&mut self.map.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[derive(Debug)]
+struct Registered {
+    watches: Arc<Watches>,
+    news: News,
+    notify: Arc<Notify>,
+}
+
+impl Unwatch for Registered {}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.watches.with(|map| {
+            if let Some(watchers) = map.get_mut(&self.news) {
+                watchers.retain(|notify| !Arc::ptr_eq(notify, &self.notify));
+                if watchers.is_empty() {
+                    map.remove(&self.news);
+                }
+            }
+        });
+    }
+}

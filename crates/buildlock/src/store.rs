@@ -1,0 +1,162 @@
+//! What every store of locks can do. The rules are in `buildlock-core`; a store keeps the projects,
+//! the clock, the tokens and the history, and makes each decision durable before it answers.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use buildlock_core::{Busy, Command, Event, Holder, Lease, Outcome, ProjectId, RequestId, Ticket, Timestamp, Token};
+use tokio::sync::watch;
+
+use crate::StoreError;
+
+/// A store of locks, shared by whoever uses the same URL.
+///
+/// An answer is given only after its transaction is durable (rule 12). Every call can be repeated
+/// when its answer was lost: a [`StoreError`] says that the store could not answer, and unless it
+/// says more, nothing was changed. To drop a call's future takes nothing back; see
+/// [`Command::Withdraw`].
+#[async_trait]
+pub trait LockStore: Send + Sync + fmt::Debug {
+    /// Decides one command on one project. Never waits for a lock.
+    ///
+    /// A project that is locked for the first time comes into being, owned by the holder.
+    async fn apply(&self, project: &ProjectId, command: Command) -> Result<Answer, StoreError>;
+
+    /// The project as it is now; none if it is unknown.
+    async fn status(&self, project: &ProjectId) -> Result<Option<Status>, StoreError>;
+
+    /// Projects in the order of their ids, from the first after `after`.
+    async fn projects(&self, after: Option<&ProjectId>, limit: usize) -> Result<Vec<Status>, StoreError>;
+
+    /// Makes a project; the answer is false if it exists.
+    async fn create_project(&self, project: &ProjectId, owner: &Holder) -> Result<bool, StoreError>;
+
+    /// Deletes a project that is idle.
+    async fn delete_project(&self, project: &ProjectId, by: &Holder) -> Result<Deleted, StoreError>;
+
+    /// The newest events of a project, or of all, that are older than `before`; newest first.
+    async fn history(
+        &self,
+        project: Option<&ProjectId>,
+        before: Option<EventId>,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, StoreError>;
+
+    /// The oldest events of all projects that are newer than `after`; oldest first.
+    async fn events_after(&self, after: EventId, limit: usize) -> Result<Vec<Recorded>, StoreError>;
+
+    /// The newest event's id, now and whenever it changes, whoever wrote it.
+    fn newest_event(&self) -> watch::Receiver<EventId>;
+
+    /// Does what time alone has made due: ends leases, drops tickets, grants to waiters (rule 8).
+    /// Answers when it is next due, as far as it is known by now.
+    async fn settle_due(&self) -> Result<Option<Duration>, StoreError>;
+
+    /// How long history is kept.
+    async fn retention(&self) -> Result<Retention, StoreError>;
+
+    /// Sets how long history is kept, for all who use the store; what is older goes.
+    async fn set_retention(&self, retention: Retention) -> Result<(), StoreError>;
+
+    /// Begins to watch for news of one request or lease.
+    fn watch(&self, project: &ProjectId, news: News) -> Watcher;
+}
+
+/// The answer to a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// What came of it.
+    pub outcome: Outcome,
+    /// The store's time when it was decided; the times in the outcome are to be read against it.
+    pub now: Timestamp,
+}
+
+/// A project as it is at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Its id.
+    pub project: ProjectId,
+    /// Whose it is.
+    pub owner: Holder,
+    /// The live lease; none if the project is idle.
+    pub lease: Option<Lease>,
+    /// Who waits, in order.
+    pub queue: Vec<Ticket>,
+    /// The moment, by the store's clock.
+    pub now: Timestamp,
+}
+
+impl Status {
+    /// `idle` or `processing`.
+    pub fn build_status(&self) -> &'static str {
+        if self.lease.is_some() { "processing" } else { "idle" }
+    }
+}
+
+/// What came of deleting a project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deleted {
+    /// It is gone.
+    Gone,
+    /// Somebody holds it.
+    Locked(Busy),
+    /// There is no such project.
+    Unknown,
+}
+
+/// An event's place in the history of the whole store: larger is newer. 0 is before the first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct EventId(pub u64);
+
+/// An event as it stands in the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// Its place.
+    pub id: EventId,
+    /// The project.
+    pub project: ProjectId,
+    /// What happened.
+    pub event: Event,
+}
+
+/// How long history is kept. By default for ever: nothing is lost silently.
+///
+/// A store that no longer has a lease in its history cannot tell how it ended (rule 3), nor knows
+/// its request again (rule 4), so the last day is always kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// The age at which events go, at least a day.
+    pub max_age: Option<Duration>,
+    /// How many events are kept beside the last day's.
+    pub max_events: Option<u64>,
+}
+
+/// What a [`Watcher`] waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum News {
+    /// The request was granted.
+    Turn(RequestId),
+    /// The lease with this token has ended.
+    End(Token),
+}
+
+/// Waits for one piece of news. Dropping it ends the watch.
+#[derive(Debug)]
+pub struct Watcher {
+    pub(crate) notify: Arc<tokio::sync::Notify>,
+    pub(crate) _unwatch: Box<dyn Unwatch>,
+}
+
+/// Ends a watch when it is dropped.
+pub(crate) trait Unwatch: Send + Sync + fmt::Debug {}
+
+impl Watcher {
+    /// Resolves when there may be news since the watch began or since this last resolved: ask the
+    /// store then. News that nobody waited for is kept. Cancel-safe.
+    pub async fn changed(&self) {
+        self.notify.notified().await;
+    }
+}
