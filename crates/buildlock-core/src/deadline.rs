@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::Ttl;
-
 /// How long a ticket lives after its waiter last kept in touch (rule 7).
 pub const TICKET_LIFE: Duration = Duration::from_secs(15);
 
@@ -24,51 +22,46 @@ pub const CLAIM_WITHIN: Duration = Duration::from_secs(5);
 ///
 /// ```
 /// use std::time::Duration;
-/// use buildlock_core::{LeaseDeadline, Ttl};
+/// use buildlock_core::LeaseDeadline;
 ///
 /// let sent_at = Duration::from_secs(1_000);
-/// let deadline = LeaseDeadline::new(sent_at, Ttl::new(Duration::from_secs(30))?);
+/// let deadline = LeaseDeadline::new(sent_at, Duration::from_secs(30));
 ///
 /// assert_eq!(deadline.renew_at(), Duration::from_secs(1_010));
 /// assert_eq!(deadline.stop_at(), Duration::from_secs(1_025));
 /// assert_eq!(deadline.kill_at(), Duration::from_secs(1_029));
 /// assert_eq!(deadline.ends_at(), Duration::from_secs(1_030));
-/// # Ok::<(), buildlock_core::Invalid>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseDeadline {
     sent_at: Duration,
-    ttl: Duration,
+    lasts: Duration,
 }
 
 impl LeaseDeadline {
-    /// The deadline of a lease that a request sent at `sent_at` granted or renewed for `ttl`.
-    pub fn new(sent_at: Duration, ttl: Ttl) -> Self {
-        Self { sent_at, ttl: ttl.get() }
+    /// The deadline of a lease that lasts this long from when the store took the request, which
+    /// was sent at `sent_at`.
+    pub fn new(sent_at: Duration, lasts: Duration) -> Self {
+        Self { sent_at, lasts }
     }
 
-    /// When to renew: after a third of the TTL, so that two renewals may fail.
+    /// When to renew: after a third of its time, so that two renewals may fail.
     pub fn renew_at(&self) -> Duration {
-        self.sent_at + self.ttl / 3
+        self.sent_at + self.lasts / 3
     }
 
-    /// How soon to try a renewal again that failed: eight tries fit before [`Self::stop_at`].
-    pub fn retry_after(&self) -> Duration {
-        self.ttl / 16
-    }
-
-    /// When to ask the work to stop: a sixth of the TTL before the end, at most 10 seconds.
+    /// When to ask the work to stop: a sixth of its time before the end, at most 10 seconds.
     pub fn stop_at(&self) -> Duration {
-        self.ends_at() - (self.ttl / 6).min(Duration::from_secs(10))
+        self.ends_at() - (self.lasts / 6).min(Duration::from_secs(10))
     }
 
-    /// When to end the work by force: a thirtieth of the TTL before the end, at most 1 second.
+    /// When to end the work by force: a thirtieth of its time before the end, at most 1 second.
     pub fn kill_at(&self) -> Duration {
-        self.ends_at() - (self.ttl / 30).min(Duration::from_secs(1))
+        self.ends_at() - (self.lasts / 30).min(Duration::from_secs(1))
     }
 
     /// When the store may grant to another.
     pub fn ends_at(&self) -> Duration {
-        self.sent_at + self.ttl
+        self.sent_at + self.lasts
     }
 }

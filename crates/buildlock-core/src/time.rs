@@ -10,7 +10,7 @@ use crate::Invalid;
 /// A point in time by the store's clock: milliseconds since the Unix epoch.
 ///
 /// The store's clock is the only "now" of the rules; a caller never sends a time (rule 10).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(u64);
 
@@ -29,6 +29,12 @@ impl Timestamp {
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// This time minus `duration`, in whole milliseconds; the epoch at the earliest.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// How long after `earlier` this time is; zero if it is not.

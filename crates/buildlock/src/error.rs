@@ -76,6 +76,9 @@ pub enum StoreError {
         /// What happened and what to do.
         problem: String,
     },
+    /// The store gave an answer that makes no sense, as one of another version might.
+    #[error("the store's answer is not understood: {0}")]
+    Protocol(String),
     /// The store has been closed.
     #[error("the store is closed")]
     Closed,

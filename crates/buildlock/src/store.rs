@@ -24,6 +24,10 @@ pub trait LockStore: Send + Sync + fmt::Debug {
     /// A project that is locked for the first time comes into being, owned by the holder.
     async fn apply(&self, project: &ProjectId, command: Command) -> Result<Answer, StoreError>;
 
+    /// Decides one command for somebody who is about to go and does not wait for the answer, as in
+    /// a destructor. What a store in this process is sent is done even if the runtime ends at once.
+    fn send(&self, project: &ProjectId, command: Command);
+
     /// The project as it is now; none if it is unknown.
     async fn status(&self, project: &ProjectId) -> Result<Option<Status>, StoreError>;
 

@@ -36,8 +36,10 @@ impl Clock for SystemClock {
     }
 }
 
-/// Time since the machine's boot, suspend included.
-pub(crate) fn since_boot() -> Duration {
+/// Time since the machine's boot, suspend included: the clock that [`LeaseDeadline`] is read against.
+///
+/// [`LeaseDeadline`]: buildlock_core::LeaseDeadline
+pub fn since_boot() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }

@@ -31,17 +31,16 @@ struct State {
 }
 
 impl Inbox {
-    /// Leaves a request for the writer; gives it back if the store is closed.
-    pub(super) fn push(&self, job: Box<dyn Job>) -> Result<(), Box<dyn Job>> {
+    /// Leaves a request for the writer; drops it if the store is closed.
+    pub(super) fn push(&self, job: Box<dyn Job>) {
         let mut state = self.lock();
         if state.closed {
-            return Err(job);
+            return;
         }
         state.jobs.push(job);
         if state.jobs.len() == 1 {
             self.arrived.notify_one();
         }
-        Ok(())
     }
 
     /// Has the writer look around.

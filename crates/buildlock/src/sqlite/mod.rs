@@ -21,8 +21,7 @@ use async_trait::async_trait;
 use buildlock_core::{Command, Holder, ProjectId};
 use tokio::sync::{oneshot, watch as watch_channel};
 
-pub(crate) use self::clock::since_boot;
-pub use self::clock::{Clock, SystemClock};
+pub use self::clock::{Clock, SystemClock, since_boot};
 use self::inbox::Job;
 pub use self::open::migrations;
 use self::writer::{Shared, Writer};
@@ -102,10 +101,18 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnMut(&mut Writer<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
+        self.push(work).await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Leaves the work for the writer. The answer never comes if the store is closed.
+    fn push<T, F>(&self, work: F) -> oneshot::Receiver<Result<T, StoreError>>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Writer<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
-        let call = Box::new(Call { work, answer: None, reply });
-        self.handle.shared.inbox.push(call).map_err(|_| StoreError::Closed)?;
-        answer.await.unwrap_or(Err(StoreError::Closed))
+        self.handle.shared.inbox.push(Box::new(Call { work, answer: None, reply }));
+        answer
     }
 }
 
@@ -180,6 +187,11 @@ impl LockStore for SqliteStore {
     async fn apply(&self, project: &ProjectId, command: Command) -> Result<Answer, StoreError> {
         let project = project.clone();
         self.ask(move |writer| writer.apply(&project, &command)).await
+    }
+
+    fn send(&self, project: &ProjectId, command: Command) {
+        let project = project.clone();
+        drop(self.push(move |writer| writer.apply(&project, &command)));
     }
 
     async fn status(&self, project: &ProjectId) -> Result<Option<Status>, StoreError> {

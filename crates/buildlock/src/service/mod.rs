@@ -1,0 +1,327 @@
+//! What a Rust program embeds: locks that renew themselves, tell when they are lost, and are given
+//! back whatever happens.
+
+mod changes;
+mod guard;
+mod timer;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use buildlock_core::{
+    Busy, Command, IfLocked, KEEP_IN_TOUCH_EVERY, LeaseDeadline, LockRequest, Outcome, PastLease, Place, ProjectId,
+    Refusal, TICKET_LIFE, Timestamp, Wait,
+};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep};
+
+pub use self::changes::Changes;
+pub use self::guard::{LeaseGuard, Loss};
+use crate::sqlite::since_boot;
+use crate::store::{EventId, LockStore, News};
+use crate::{StoreError, open_store};
+
+/// How often time is looked at, so that the next waiter is granted within a second of an expiry
+/// (rule 8).
+const SETTLE_EVERY: Duration = Duration::from_millis(500);
+
+/// How soon a waiter asks again when the store could not answer.
+const RETRY_EVERY: Duration = Duration::from_millis(500);
+
+/// Locks projects for a program.
+///
+/// A cheap handle to one store. As long as a clone of it lives, it also does what time makes due in
+/// the store (rule 8).
+///
+/// ```
+/// use buildlock::{LockRequest, LockService, SqliteStore, Wait};
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("locks.db");
+/// let service = LockService::new(SqliteStore::open(path).await?);
+/// let project = "my-site".parse()?;
+///
+/// let lease = service.lock(&project, LockRequest::new("ana".parse()?, "generate".parse()?), Wait::NONE).await?;
+/// println!("building with fencing token {}", lease.token);
+/// lease.unlock().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct LockService {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn LockStore>,
+    settling: AbortHandle,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.settling.abort();
+    }
+}
+
+impl LockService {
+    /// A service on a store.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn new(store: impl LockStore + 'static) -> Self {
+        Self::on(Arc::new(store))
+    }
+
+    /// A service on the store with this URL; see [`open_store`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be opened.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        Ok(Self::on(open_store(url).await?))
+    }
+
+    fn on(store: Arc<dyn LockStore>) -> Self {
+        let settling = tokio::spawn(settle(Arc::clone(&store))).abort_handle();
+        Self { inner: Arc::new(Inner { store, settling }) }
+    }
+
+    /// The store, for what needs no service: status, history, force unlock.
+    pub fn store(&self) -> &dyn LockStore {
+        &*self.inner.store
+    }
+
+    /// Locks a project; waits for it in the queue if it is locked, for as long as `wait` says.
+    ///
+    /// To drop the future takes the request back: a place in the queue is given up, a lease that
+    /// was granted meanwhile is unlocked.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::Locked`] without a wait, [`LockError::WaitOver`] after it. A repeated request
+    /// whose lease has ended is [`LockError::Lost`] (rule 4).
+    pub async fn lock(&self, project: &ProjectId, request: LockRequest, wait: Wait) -> Result<LeaseGuard, LockError> {
+        self.lock_telling(project, request, wait, |_, _| {}).await
+    }
+
+    /// As [`LockService::lock`], and tells of each new look at the queue while it waits: the place,
+    /// and the store's time then.
+    ///
+    /// # Errors
+    ///
+    /// As [`LockService::lock`].
+    pub async fn lock_telling(
+        &self,
+        project: &ProjectId,
+        request: LockRequest,
+        wait: Wait,
+        mut tell: impl FnMut(&Place, Timestamp),
+    ) -> Result<LeaseGuard, LockError> {
+        let store = &self.inner.store;
+        let over_at = Instant::now() + wait.get();
+        let if_locked = if wait == Wait::NONE { IfLocked::Refuse } else { IfLocked::Queue };
+        let turn = store.watch(project, News::Turn(request.id));
+        let mut taken_back = TakeBack { store: Some(Arc::clone(store)), project, request: &request };
+        let mut last_heard = Instant::now();
+        let mut last_place = None;
+        loop {
+            let sent_at = since_boot();
+            let lock = Command::Lock { request: request.clone(), if_locked };
+            let look_again = match store.apply(project, lock).await {
+                Ok(answer) => {
+                    last_heard = Instant::now();
+                    match answer.outcome {
+                        Outcome::Held(lease) => {
+                            taken_back.store = None;
+                            // Not the TTL: an answer to a repeated request may tell of an older grant.
+                            let deadline = LeaseDeadline::new(sent_at, lease.expires_at.since(answer.now));
+                            return Ok(LeaseGuard::new(Arc::clone(store), project.clone(), lease, deadline));
+                        }
+                        Outcome::Queued(place) => {
+                            tell(&place, answer.now);
+                            last_place = Some(place);
+                            KEEP_IN_TOUCH_EVERY
+                        }
+                        outcome => {
+                            taken_back.store = None;
+                            return Err(LockError::from_outcome(outcome));
+                        }
+                    }
+                }
+                Err(StoreError::Unavailable { .. }) if last_place.is_some() && last_heard.elapsed() < TICKET_LIFE => {
+                    RETRY_EVERY
+                }
+                Err(error) => return Err(error.into()),
+            };
+            tokio::select! {
+                () = turn.changed() => {}
+                () = sleep(look_again.min(over_at.saturating_duration_since(Instant::now()))) => {}
+            }
+            if let Some(place) = last_place.take_if(|_| Instant::now() >= over_at) {
+                return Err(LockError::WaitOver(place));
+            }
+        }
+    }
+
+    /// Does `work` under the project's lock: the `finally` nobody can forget. The lock is given back
+    /// when the work is done, fails or panics. When the lease is lost the work is dropped where it
+    /// stands (rule 14).
+    ///
+    /// ```
+    /// # use buildlock::{LockRequest, LockService, SqliteStore, Wait};
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let service = LockService::new(SqliteStore::open(folder.path().join("locks.db")).await?);
+    /// # let project = "my-site".parse()?;
+    /// let request = LockRequest::new("ana".parse()?, "edit".parse()?);
+    /// let pages = service
+    ///     .with_lock(&project, request, Wait::NONE, async |lease| {
+    ///         println!("editing with fencing token {}", lease.token);
+    ///         3
+    ///     })
+    ///     .await?;
+    /// assert_eq!(pages, 3);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`LockService::lock`]; [`LockError::Lost`] also when the lease ended while the work went
+    /// on.
+    pub async fn with_lock<T>(
+        &self,
+        project: &ProjectId,
+        request: LockRequest,
+        wait: Wait,
+        work: impl AsyncFnOnce(&LeaseGuard) -> T,
+    ) -> Result<T, LockError> {
+        let lease = self.lock(project, request, wait).await?;
+        let done = tokio::select! {
+            done = work(&lease) => done,
+            loss = lease.lost() => return Err(LockError::Lost(Box::new(loss))),
+        };
+        match lease.unlock().await {
+            Err(LockError::Store(error)) => {
+                tracing::warn!(%error, %project, "cannot unlock; the lease ends by itself");
+                Ok(done)
+            }
+            Err(error) => Err(error),
+            Ok(_) => Ok(done),
+        }
+    }
+
+    /// Everything that happens in the store after `after`; from now on if there is none.
+    ///
+    /// ```
+    /// # use buildlock::{EventKind, LockRequest, LockService, SqliteStore, Wait};
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let service = LockService::new(SqliteStore::open(folder.path().join("locks.db")).await?);
+    /// let mut changes = service.changes(None);
+    /// let request = LockRequest::new("ana".parse()?, "edit".parse()?);
+    /// let _lease = service.lock(&"my-site".parse()?, request, Wait::NONE).await?;
+    ///
+    /// assert_eq!(changes.next().await?.event.kind, EventKind::Granted);
+    /// # Ok(()) }
+    /// ```
+    pub fn changes(&self, after: Option<EventId>) -> Changes {
+        Changes::new(Arc::clone(&self.inner.store), after)
+    }
+}
+
+impl fmt::Debug for LockService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LockService").field(&self.inner.store).finish()
+    }
+}
+
+/// Takes a lock request back that its caller no longer waits for.
+struct TakeBack<'a> {
+    store: Option<Arc<dyn LockStore>>,
+    project: &'a ProjectId,
+    request: &'a LockRequest,
+}
+
+impl Drop for TakeBack<'_> {
+    fn drop(&mut self) {
+        if let Some(store) = self.store.take() {
+            store.send(self.project, Command::Withdraw { request: self.request.id });
+        }
+    }
+}
+
+/// Does what time makes due, for as long as the service lives.
+async fn settle(store: Arc<dyn LockStore>) {
+    loop {
+        let next = match store.settle_due().await {
+            Ok(next) => next.unwrap_or(SETTLE_EVERY).min(SETTLE_EVERY),
+            Err(StoreError::Closed) => return,
+            Err(error) => {
+                tracing::warn!(%error, "cannot end what is over");
+                SETTLE_EVERY
+            }
+        };
+        sleep(next).await;
+    }
+}
+
+/// Why a program has no lock.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LockError {
+    /// Somebody holds the project, and the request did not want to wait.
+    #[error("the project is locked: {} holds it for {:?}", .0.lease.holder, .0.lease.operation.as_str())]
+    Locked(Busy),
+    /// Somebody holds the project, and no more can wait for it.
+    #[error("the project is locked and its queue is full: {} wait", .0.queue_length)]
+    QueueFull(Busy),
+    /// The wait ran out. The request has been taken back.
+    #[error("the wait for the project is over: {} holds it, {} would have been before you", .0.busy.lease.holder, .0.position - 1)]
+    WaitOver(Place),
+    /// The lease has ended.
+    #[error("the lease is lost: {0}")]
+    Lost(Box<Loss>),
+    /// The request, or the token, does not fit what the store knows.
+    #[error("{}", refusal_text(.0))]
+    Refused(Box<Refusal>),
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl LockError {
+    fn from_outcome(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Refused(refusal) => match *refusal {
+                Refusal::Locked(busy) => LockError::Locked(busy),
+                Refusal::QueueFull(busy) => LockError::QueueFull(busy),
+                Refusal::Lost { lease, now } => LockError::Lost(Box::new(Loss::Ended { lease, now })),
+                refusal => LockError::Refused(Box::new(refusal)),
+            },
+            // No store answers a command with another command's outcome.
+            outcome => LockError::Store(StoreError::Protocol(format!("{outcome:?}"))),
+        }
+    }
+}
+
+fn refusal_text(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::Locked(busy) | Refusal::QueueFull(busy) => format!("the project is locked by {}", busy.lease.holder),
+        Refusal::Lost { lease, .. } => format!("the lease with token {} has ended", lease.token),
+        Refusal::NotHolder(busy) => format!("the lease is somebody else's: {} holds it", busy.lease.holder),
+        Refusal::NeverGranted { token, .. } => format!("the project never had a lease with token {token}"),
+        Refusal::RequestReused => {
+            "the request id was used before with another holder, operation, message or TTL; use a new one".to_owned()
+        }
+        Refusal::UnknownProject => "there is no such project".to_owned(),
+    }
+}
+
+fn unlocked(outcome: Outcome) -> Result<PastLease, LockError> {
+    match outcome {
+        Outcome::Ended(lease) => Ok(lease),
+        outcome => Err(LockError::from_outcome(outcome)),
+    }
+}
