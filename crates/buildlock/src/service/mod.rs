@@ -160,7 +160,7 @@ impl LockService {
                 () = sleep(look_again.min(over_at.saturating_duration_since(Instant::now()))) => {}
             }
             if let Some(place) = last_place.take_if(|_| Instant::now() >= over_at) {
-                return Err(LockError::WaitOver(place));
+                return Err(LockError::WaitOver(Box::new(place)));
             }
         }
     }
@@ -273,13 +273,13 @@ async fn settle(store: Arc<dyn LockStore>) {
 pub enum LockError {
     /// Somebody holds the project, and the request did not want to wait.
     #[error("the project is locked: {} holds it for {:?}", .0.lease.holder, .0.lease.operation.as_str())]
-    Locked(Busy),
+    Locked(Box<Busy>),
     /// Somebody holds the project, and no more can wait for it.
     #[error("the project is locked and its queue is full: {} wait", .0.queue_length)]
-    QueueFull(Busy),
+    QueueFull(Box<Busy>),
     /// The wait ran out. The request has been taken back.
     #[error("the wait for the project is over: {} holds it, {} would have been before you", .0.busy.lease.holder, .0.position - 1)]
-    WaitOver(Place),
+    WaitOver(Box<Place>),
     /// The lease has ended.
     #[error("the lease is lost: {0}")]
     Lost(Box<Loss>),
@@ -295,8 +295,8 @@ impl LockError {
     fn from_outcome(outcome: Outcome) -> Self {
         match outcome {
             Outcome::Refused(refusal) => match *refusal {
-                Refusal::Locked(busy) => LockError::Locked(busy),
-                Refusal::QueueFull(busy) => LockError::QueueFull(busy),
+                Refusal::Locked(busy) => LockError::Locked(Box::new(busy)),
+                Refusal::QueueFull(busy) => LockError::QueueFull(Box::new(busy)),
                 Refusal::Lost { lease, now } => LockError::Lost(Box::new(Loss::Ended { lease, now })),
                 refusal => LockError::Refused(Box::new(refusal)),
             },
