@@ -32,11 +32,12 @@ mod service;
 mod sqlite;
 mod store;
 mod url;
+pub mod wire;
 
 pub use buildlock_core::*;
 
 pub use error::StoreError;
 pub use service::{Changes, LeaseGuard, LockError, LockService, Loss};
 pub use sqlite::{Clock, SqliteStore, SystemClock, migrations, since_boot};
-pub use store::{Answer, Deleted, EventId, LockStore, News, Recorded, Retention, Status, Watcher};
+pub use store::{Answer, Deleted, EventId, Finding, LockStore, News, Recorded, Retention, Status, Verdict, Watcher};
 pub use url::open_store;

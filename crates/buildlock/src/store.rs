@@ -64,6 +64,12 @@ pub trait LockStore: Send + Sync + fmt::Debug {
     /// Sets how long history is kept, for all who use the store; what is older goes.
     async fn set_retention(&self, retention: Retention) -> Result<(), StoreError>;
 
+    /// The version of the store's tables.
+    fn version(&self) -> u32;
+
+    /// Looks the store over, for an operator.
+    async fn checkup(&self) -> Result<Vec<Finding>, StoreError>;
+
     /// Begins to watch for news of one request or lease.
     fn watch(&self, project: &ProjectId, news: News) -> Watcher;
 }
@@ -136,6 +142,50 @@ pub struct Retention {
     pub max_age: Option<Duration>,
     /// How many events are kept beside the last day's.
     pub max_events: Option<u64>,
+}
+
+/// One thing that a checkup looked at.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// What was looked at.
+    pub what: &'static str,
+    /// Whether it is as it should be.
+    pub verdict: Verdict,
+    /// What was seen.
+    pub detail: String,
+    /// What to do, if anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<&'static str>,
+}
+
+/// Whether something is as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Verdict {
+    /// It is.
+    Good,
+    /// It works, and should be looked at.
+    Warning,
+    /// It does not work.
+    Bad,
+}
+
+impl Finding {
+    /// All is well.
+    pub fn good(what: &'static str, detail: impl Into<String>) -> Self {
+        Self { what, verdict: Verdict::Good, detail: detail.into(), advice: None }
+    }
+
+    /// It works, and should be looked at.
+    pub fn warning(what: &'static str, detail: impl Into<String>, advice: &'static str) -> Self {
+        Self { what, verdict: Verdict::Warning, detail: detail.into(), advice: Some(advice) }
+    }
+
+    /// It does not work.
+    pub fn bad(what: &'static str, detail: impl Into<String>, advice: &'static str) -> Self {
+        Self { what, verdict: Verdict::Bad, detail: detail.into(), advice: Some(advice) }
+    }
 }
 
 /// What a [`Watcher`] waits for.

@@ -43,7 +43,8 @@ pub struct LeaseGuard {
     lease: Lease,
     state: watch::Receiver<State>,
     renewing: AbortHandle,
-    is_ended: bool,
+    /// Nothing is left to unlock.
+    is_settled: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -76,7 +77,7 @@ impl LeaseGuard {
         let end = store.watch(&project, News::End(lease.token));
         let renewer = Renewer { store: Arc::clone(&store), project: project.clone(), lease: lease.clone() };
         let renewing = tokio::spawn(renewer.run(sender, end)).abort_handle();
-        Self { store, project, lease, state, renewing, is_ended: false }
+        Self { store, project, lease, state, renewing, is_settled: false }
     }
 
     /// The project.
@@ -111,8 +112,15 @@ impl LeaseGuard {
     pub async fn unlock(mut self) -> Result<PastLease, LockError> {
         self.renewing.abort();
         let answer = self.store.apply(&self.project, self.unlock_command()).await?;
-        self.is_ended = true;
+        self.is_settled = true;
         unlocked(answer.outcome)
+    }
+
+    /// Lets go of the lease without ending it: it is renewed and unlocked by its token from now on,
+    /// or ends by itself.
+    pub fn keep(mut self) -> Lease {
+        self.is_settled = true;
+        self.lease.clone()
     }
 
     fn unlock_command(&self) -> Command {
@@ -132,7 +140,7 @@ impl Deref for LeaseGuard {
 impl Drop for LeaseGuard {
     fn drop(&mut self) {
         self.renewing.abort();
-        if !self.is_ended {
+        if !self.is_settled {
             self.store.send(&self.project, self.unlock_command());
         }
     }
@@ -207,7 +215,7 @@ impl Renewer {
         let answer = self.store.apply(&self.project, renew).await?;
         match answer.outcome {
             Outcome::Held(lease) => Ok(LeaseDeadline::new(sent_at, lease.expires_at.since(answer.now))),
-            outcome => Err(LockError::from_outcome(outcome)),
+            outcome => Err(LockError::from(outcome)),
         }
     }
 }

@@ -71,7 +71,7 @@ impl LockService {
     ///
     /// Outside a tokio runtime.
     pub fn new(store: impl LockStore + 'static) -> Self {
-        Self::on(Arc::new(store))
+        Self::with_store(Arc::new(store))
     }
 
     /// A service on the store with this URL; see [`open_store`].
@@ -80,10 +80,15 @@ impl LockService {
     ///
     /// [`StoreError`] if the store cannot be opened.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
-        Ok(Self::on(open_store(url).await?))
+        Ok(Self::with_store(open_store(url).await?))
     }
 
-    fn on(store: Arc<dyn LockStore>) -> Self {
+    /// A service on a store that others may use as well.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn with_store(store: Arc<dyn LockStore>) -> Self {
         let settling = tokio::spawn(settle(Arc::clone(&store))).abort_handle();
         Self { inner: Arc::new(Inner { store, settling }) }
     }
@@ -146,7 +151,7 @@ impl LockService {
                         }
                         outcome => {
                             taken_back.store = None;
-                            return Err(LockError::from_outcome(outcome));
+                            return Err(LockError::from(outcome));
                         }
                     }
                 }
@@ -291,8 +296,9 @@ pub enum LockError {
     Store(#[from] StoreError),
 }
 
-impl LockError {
-    fn from_outcome(outcome: Outcome) -> Self {
+/// An outcome that is not the one that the command wished for.
+impl From<Outcome> for LockError {
+    fn from(outcome: Outcome) -> Self {
         match outcome {
             Outcome::Refused(refusal) => match *refusal {
                 Refusal::Locked(busy) => LockError::Locked(Box::new(busy)),
@@ -322,6 +328,6 @@ fn refusal_text(refusal: &Refusal) -> String {
 fn unlocked(outcome: Outcome) -> Result<PastLease, LockError> {
     match outcome {
         Outcome::Ended(lease) => Ok(lease),
-        outcome => Err(LockError::from_outcome(outcome)),
+        outcome => Err(LockError::from(outcome)),
     }
 }

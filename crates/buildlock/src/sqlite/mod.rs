@@ -3,6 +3,7 @@
 //! Here live the file, its clock, its tables and the thread that writes; not the rules, which are in
 //! `buildlock-core`. Only [`SqliteStore`] is for others.
 
+mod checkup;
 mod clock;
 mod inbox;
 mod open;
@@ -26,7 +27,7 @@ use self::inbox::Job;
 pub use self::open::migrations;
 use self::writer::{Shared, Writer};
 use crate::StoreError;
-use crate::store::{Answer, Deleted, EventId, LockStore, News, Recorded, Retention, Status, Watcher};
+use crate::store::{Answer, Deleted, EventId, Finding, LockStore, News, Recorded, Retention, Status, Watcher};
 
 /// A store of locks in one SQLite file.
 ///
@@ -244,6 +245,14 @@ impl LockStore for SqliteStore {
 
     async fn set_retention(&self, retention: Retention) -> Result<(), StoreError> {
         self.ask(move |writer| writer.set_retention(retention)).await
+    }
+
+    fn version(&self) -> u32 {
+        open::VERSION
+    }
+
+    async fn checkup(&self) -> Result<Vec<Finding>, StoreError> {
+        self.ask(|writer| writer.checkup()).await
     }
 
     fn watch(&self, _project: &ProjectId, news: News) -> Watcher {

@@ -19,7 +19,7 @@ const APPLICATION_ID: i64 = 0x626c_636b;
 const MIGRATIONS: &[&str] = &[include_str!("sql/0001_locks.sql")];
 
 /// The newest version of the file that this program knows.
-pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
+pub(crate) const VERSION: u32 = MIGRATIONS.len() as u32;
 
 /// The migrations as one script, as `buildlock migrate --print` shows it.
 pub fn migrations() -> String {
@@ -60,7 +60,9 @@ fn check_owner(path: &Path, connection: &Connection) -> Result<(), StoreError> {
     .map_err(|error| store_error(path, &error))?;
     let path = path.to_owned();
     match application_id {
-        APPLICATION_ID if version > VERSION => Err(StoreError::NewerVersion { path, found: version, known: VERSION }),
+        APPLICATION_ID if version > VERSION.into() => {
+            Err(StoreError::NewerVersion { path, found: version, known: VERSION.into() })
+        }
         APPLICATION_ID => Ok(()),
         0 if tables == 0 => Ok(()),
         _ => Err(StoreError::NotAStore { path, problem: "it is a SQLite database of another program".to_owned() }),
@@ -93,7 +95,7 @@ fn migrate(path: &Path, connection: &Connection, clock: &dyn Clock) -> Result<()
         for migration in MIGRATIONS.iter().skip(version.unsigned_abs() as usize) {
             connection.execute_batch(migration)?;
         }
-        if version < VERSION {
+        if version < VERSION.into() {
             connection.pragma_update(None, "application_id", APPLICATION_ID)?;
             connection.pragma_update(None, "user_version", VERSION)?;
         }

@@ -11,13 +11,14 @@ use buildlock_core::{Event, ProjectId, Timestamp};
 use rusqlite::{Connection, Result};
 use tokio::sync::watch;
 
+use super::checkup::checkup;
 use super::clock::Clock;
 use super::inbox::{Inbox, Job};
 use super::open::store_error;
 use super::rows::{ProjectRow, Statements, StoreRow};
 use super::watch::Watches;
 use crate::StoreError;
-use crate::store::EventId;
+use crate::store::{EventId, Finding};
 
 /// How often to look whether another process has written, while somebody waits for news.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -149,6 +150,11 @@ impl<'c> Writer<'c> {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn checkup(&mut self) -> Result<Vec<Finding>> {
+        let wall_ahead_ms = self.store.clock.wall_ahead_ms(&*self.clock);
+        checkup(&self.path, self.connection, self.batch.now, wall_ahead_ms, self.store.retention)
     }
 
     /// Wakes those whom the transaction concerns, once it is durable.
