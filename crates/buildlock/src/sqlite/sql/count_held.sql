@@ -1,0 +1,3 @@
+select count(*)
+from projects
+where build_status = 'processing'

@@ -1,0 +1,3 @@
+select count(*)
+from projects
+where due_at < ?1
