@@ -1,0 +1,265 @@
+//! The command line: what can be said, and how it is checked. Every flag is also an environment
+//! variable, named in its help.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use buildlock::{Holder, Message, Operation, ProjectId, Reason, RequestId, Token, Ttl, Wait};
+use clap::{Args, Parser, Subcommand};
+use jiff::SignedDuration;
+
+const EXAMPLES: &str = "\
+Examples:
+  buildlock run my-site -- npm run build              build under the lock; refuse if it is locked
+  buildlock run my-site --wait 10m -- npm run build   wait in line, up to ten minutes
+  buildlock status                                    who holds what, and who waits
+  buildlock force-unlock my-site --token 57 --reason \"builder is gone\"
+
+Exit codes:
+  0 done; run gives the command's own    1 not found    2 usage    69 store not reachable
+  75 locked (another with -E)    77 not allowed    79 lease lost    124 the wait ran out
+  126, 127 the command could not be started    128+n it died of signal n";
+
+/// One build per project: never two at once, never stuck.
+#[derive(Debug, Parser)]
+#[command(name = "buildlock", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The store, such as sqlite:/var/lib/buildlock/locks.db [default: a file in your data folder]
+    #[arg(long, global = true, env = "BUILDLOCK_STORE", value_name = "URL", help_heading = "Global options")]
+    pub(crate) store: Option<String>,
+    /// Who you are, to others [default: user@host]
+    #[arg(long, global = true, env = "BUILDLOCK_HOLDER", value_name = "NAME", help_heading = "Global options")]
+    pub(crate) holder: Option<Holder>,
+    /// Answer in JSON
+    #[arg(long, global = true, env = "BUILDLOCK_JSON", help_heading = "Global options")]
+    pub(crate) json: bool,
+    /// Say nothing but errors
+    #[arg(short, long, global = true, env = "BUILDLOCK_QUIET", help_heading = "Global options")]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a command under a project's lock
+    Run(Run),
+    /// Lock a project, and print the lease's token
+    Lock(Lock),
+    /// Extend a lease
+    Renew(Renew),
+    /// End a lease of one's own
+    Unlock(Unlock),
+    /// Show who holds what, and who waits
+    Status(Status),
+    /// End somebody's lease, on record
+    ForceUnlock(ForceUnlock),
+    /// Show what happened
+    History(History),
+    /// List the projects; add or delete one
+    Projects(Projects),
+    /// Make the store, or bring it up to this version
+    Migrate(Migrate),
+    /// Check the store and this machine, and say what to do
+    Doctor,
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write one for each command
+    Man {
+        /// The folder to write to
+        #[arg(long, value_name = "FOLDER")]
+        to: Option<std::path::PathBuf>,
+    },
+}
+
+/// What `run` and `lock` ask for.
+#[derive(Debug, Args)]
+pub(crate) struct Request {
+    /// What you do: generate, edit or any name
+    #[arg(long, env = "BUILDLOCK_OPERATION", value_name = "NAME", default_value = "build")]
+    pub(crate) operation: Operation,
+    /// A word to those who find the project locked
+    #[arg(long, env = "BUILDLOCK_MESSAGE", value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) message: Message,
+    /// How long the lease lasts unless it is renewed: 1s to 24h
+    #[arg(long, env = "BUILDLOCK_TTL", value_name = "DURATION", default_value = "30s", value_parser = ttl)]
+    pub(crate) ttl: Ttl,
+    /// Wait in line if the project is locked: up to 24h
+    #[arg(long, env = "BUILDLOCK_WAIT", value_name = "DURATION", value_parser = wait)]
+    pub(crate) wait: Option<Wait>,
+    /// The exit code when the project is locked
+    #[arg(short = 'E', long, env = "BUILDLOCK_CONFLICT_EXIT_CODE", value_name = "CODE", default_value_t = 75)]
+    pub(crate) conflict_exit_code: u8,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The project
+    #[arg(env = "BUILDLOCK_PROJECT")]
+    pub(crate) project: ProjectId,
+    #[command(flatten)]
+    pub(crate) request: Request,
+    /// The command, and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Lock {
+    /// The project
+    #[arg(env = "BUILDLOCK_PROJECT")]
+    pub(crate) project: ProjectId,
+    #[command(flatten)]
+    pub(crate) request: Request,
+    /// A name for this request: repeated, it gives the same lease and never a second one
+    #[arg(long, env = "BUILDLOCK_REQUEST", value_name = "KEY", value_parser = RequestId::from_key)]
+    pub(crate) request_id: Option<RequestId>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Renew {
+    /// The project
+    #[arg(env = "BUILDLOCK_PROJECT")]
+    pub(crate) project: ProjectId,
+    /// The lease's token
+    #[arg(long, env = "BUILDLOCK_TOKEN", value_name = "N")]
+    pub(crate) token: Token,
+    /// How long it shall last from now on [default: the lease's own TTL]
+    #[arg(long, env = "BUILDLOCK_TTL", value_name = "DURATION", value_parser = ttl)]
+    pub(crate) ttl: Option<Ttl>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Unlock {
+    /// The project
+    #[arg(env = "BUILDLOCK_PROJECT")]
+    pub(crate) project: ProjectId,
+    /// The lease's token
+    #[arg(long, env = "BUILDLOCK_TOKEN", value_name = "N")]
+    pub(crate) token: Token,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// The project [default: all that are held]
+    pub(crate) project: Option<ProjectId>,
+    /// Go on showing it, whenever it changes
+    #[arg(short, long, env = "BUILDLOCK_WATCH")]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ForceUnlock {
+    /// The project
+    pub(crate) project: ProjectId,
+    /// The token that `status` shows, so that nobody else's lease is hit by mistake
+    #[arg(long, value_name = "N")]
+    pub(crate) token: Token,
+    /// Why; it is kept in the history
+    #[arg(long, env = "BUILDLOCK_REASON", value_name = "TEXT")]
+    pub(crate) reason: Reason,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// The project [default: all]
+    pub(crate) project: Option<ProjectId>,
+    /// How many events, newest first
+    #[arg(short = 'n', long, env = "BUILDLOCK_LIMIT", value_name = "N", default_value_t = 50,
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: u32,
+    /// Only events before this one, to see more
+    #[arg(long, env = "BUILDLOCK_BEFORE", value_name = "ID")]
+    pub(crate) before: Option<u64>,
+    /// From now on keep history this long: at least 24h
+    #[arg(long, value_name = "DURATION", value_parser = age, conflicts_with_all = ["project", "before", "keep_all"])]
+    pub(crate) keep_for: Option<Duration>,
+    /// From now on keep this many events beside the last day's
+    #[arg(long, value_name = "N", conflicts_with_all = ["project", "before", "keep_all"])]
+    pub(crate) keep_last: Option<u64>,
+    /// From now on keep everything, as is the default
+    #[arg(long, conflicts_with_all = ["project", "before"])]
+    pub(crate) keep_all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Projects {
+    #[command(subcommand)]
+    pub(crate) action: Option<ProjectsAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProjectsAction {
+    /// List them all
+    List,
+    /// Add one (one that is locked is added by itself)
+    Add {
+        /// The project
+        project: ProjectId,
+    },
+    /// Delete one that is idle
+    Delete {
+        /// The project
+        project: ProjectId,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// Print the SQL and do nothing
+    #[arg(long)]
+    pub(crate) print: bool,
+}
+
+fn ttl(text: &str) -> Result<Ttl, String> {
+    Ttl::new(duration(text)?).map_err(|error| error.to_string())
+}
+
+fn wait(text: &str) -> Result<Wait, String> {
+    Wait::new(duration(text)?).map_err(|error| error.to_string())
+}
+
+fn age(text: &str) -> Result<Duration, String> {
+    let age = duration(text)?;
+    if age < Duration::from_secs(24 * 60 * 60) {
+        return Err("the last day is always kept; allowed: 24h or more".to_owned());
+    }
+    Ok(age)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let allowed = || "it is no duration; allowed: such as 30s, 5m, 1h30m".to_owned();
+    let duration: SignedDuration = text.parse().map_err(|_| allowed())?;
+    Duration::try_from(duration).map_err(|_| allowed())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_duration_has_a_unit() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5_400)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        for bad in ["", "30", "-5s", "soon", "5 parsecs"] {
+            assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+}

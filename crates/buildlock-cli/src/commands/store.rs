@@ -1,0 +1,66 @@
+//! `migrate` and `doctor`: the store itself.
+
+use buildlock::{Finding, Verdict, migrations};
+use serde::Serialize;
+
+use super::{print_json, print_line};
+use crate::cli::{self, Global};
+use crate::exit::Failure;
+use crate::place;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MigratedJson<'a> {
+    store: &'a str,
+    version: u32,
+}
+
+pub(crate) async fn migrate(global: &Global, options: cli::Migrate) -> Result<(), Failure> {
+    if options.print {
+        return print_line(migrations().trim_end());
+    }
+    let url = place::store_url(global)?;
+    // To open a store is to bring it up to date.
+    let store = place::open(global).await?;
+    let version = store.version();
+    if global.json {
+        return print_json(&MigratedJson { store: &url, version });
+    }
+    if !global.quiet {
+        eprintln!("{url} is at version {version}, the newest that this program knows");
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CheckupJson<'a> {
+    store: &'a str,
+    findings: &'a [Finding],
+}
+
+pub(crate) async fn doctor(global: &Global) -> Result<(), Failure> {
+    let url = place::store_url(global)?;
+    let mut findings = vec![Finding::good("holder", format!("others see you as {}", place::holder(global)?))];
+    findings.extend(place::open(global).await?.checkup().await?);
+    if global.json {
+        print_json(&CheckupJson { store: &url, findings: &findings })?;
+    } else {
+        print_line(&format!("store {url}\n"))?;
+        for Finding { what, verdict, detail, advice } in &findings {
+            let mark = match verdict {
+                Verdict::Good => "ok  ",
+                Verdict::Warning => "warn",
+                Verdict::Bad => "BAD ",
+            };
+            print_line(&format!("{mark}  {what}: {detail}"))?;
+            if let Some(advice) = advice {
+                print_line(&format!("      {advice}"))?;
+            }
+        }
+    }
+    match findings.iter().filter(|finding| finding.verdict == Verdict::Bad).count() {
+        0 => Ok(()),
+        bad => Err(Failure::new(69, "STORE_UNAVAILABLE", format!("{bad} of {} checks failed", findings.len()))),
+    }
+}

@@ -1,0 +1,105 @@
+//! Tells a waiter where it stands: a line that changes on a terminal, a line for each change
+//! elsewhere, JSON where it was asked for.
+
+use std::io::{IsTerminal, stderr};
+use std::time::Duration;
+
+use buildlock::wire::{LeaseJson, LockJson};
+use buildlock::{LeaseGuard, Place, ProjectId, Timestamp};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::cli::Global;
+use crate::text;
+
+pub(super) enum Waiting {
+    Silent,
+    Json,
+    Lines { told: Option<(usize, buildlock::Token)> },
+    Spinner(Option<ProgressBar>),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WaitingJson<'a> {
+    event: &'static str,
+    project: &'a ProjectId,
+    position: usize,
+    lock: LockJson,
+}
+
+#[derive(Serialize)]
+struct GrantedJson {
+    event: &'static str,
+    #[serde(flatten)]
+    lease: LeaseJson,
+}
+
+impl Waiting {
+    pub(super) fn new(global: &Global) -> Self {
+        match (global.quiet, global.json) {
+            (true, _) => Waiting::Silent,
+            (false, true) => Waiting::Json,
+            (false, false) if stderr().is_terminal() => Waiting::Spinner(None),
+            (false, false) => Waiting::Lines { told: None },
+        }
+    }
+
+    pub(super) fn tell(&mut self, project: &ProjectId, place: &Place, now: Timestamp) {
+        match self {
+            Waiting::Silent => {}
+            Waiting::Json => {
+                let lock = LockJson::from(&place.busy);
+                let waiting = WaitingJson { event: "waiting", project, position: place.position, lock };
+                // These types always serialize: their maps have string keys.
+                eprintln!("{}", serde_json::to_string(&waiting).unwrap_or_default());
+            }
+            Waiting::Lines { told } => {
+                let news = (place.position, place.busy.lease.token);
+                if told.replace(news) != Some(news) {
+                    eprintln!("buildlock: {}", text::place(project, place, now));
+                }
+            }
+            Waiting::Spinner(bar) => {
+                let bar = bar.get_or_insert_with(|| {
+                    let bar = ProgressBar::new_spinner();
+                    if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
+                        bar.set_style(style);
+                    }
+                    bar.enable_steady_tick(Duration::from_millis(120));
+                    bar
+                });
+                bar.set_message(text::place(project, place, now));
+            }
+        }
+    }
+}
+
+impl Waiting {
+    /// Tells somebody who has waited that it is their turn.
+    pub(super) fn granted(self, project: &ProjectId, lease: &LeaseGuard) {
+        let token = lease.token;
+        match &self {
+            Waiting::Json => {
+                let granted = GrantedJson { event: "granted", lease: LeaseJson::new(project, lease) };
+                eprintln!("{}", serde_json::to_string(&granted).unwrap_or_default());
+            }
+            Waiting::Lines { told: Some(_) } => {
+                eprintln!("buildlock: it is your turn: {} is yours (token {token})", text::quoted(project));
+            }
+            Waiting::Spinner(Some(bar)) => {
+                bar.finish_and_clear();
+                eprintln!("buildlock: it is your turn: {} is yours (token {token})", text::quoted(project));
+            }
+            Waiting::Silent | Waiting::Lines { told: None } | Waiting::Spinner(None) => {}
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Waiting::Spinner(Some(bar)) = self {
+            bar.finish_and_clear();
+        }
+    }
+}

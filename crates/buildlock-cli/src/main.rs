@@ -1,0 +1,57 @@
+//! The command `buildlock`. No rule of the lock is written here: it asks a store, and tells people
+//! and scripts what it says.
+
+mod cli;
+mod commands;
+mod exit;
+mod place;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::commands::run;
+use crate::exit::Failure;
+
+fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    tell_of_trouble(global.quiet);
+    let result = match command {
+        // What runs a command is two processes, and stays on one thread in each.
+        Command::Run(options) => return run::main(&global, options),
+        Command::Completions { shell } => commands::help::completions(shell),
+        Command::Man { to } => commands::help::man(to.as_deref()),
+        command => in_runtime(&global, command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(global.json, true),
+    }
+}
+
+fn in_runtime(global: &cli::Global, command: Command) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Lock(options) => commands::lock::lock(global, options).await,
+            Command::Renew(options) => commands::lock::renew(global, options).await,
+            Command::Unlock(options) => commands::lock::unlock(global, options).await,
+            Command::ForceUnlock(options) => commands::lock::force_unlock(global, options).await,
+            Command::Status(options) => commands::status::status(global, options).await,
+            Command::History(options) => commands::history::history(global, options).await,
+            Command::Projects(options) => commands::projects::projects(global, options).await,
+            Command::Migrate(options) => commands::store::migrate(global, options).await,
+            Command::Doctor => commands::store::doctor(global).await,
+            Command::Run(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
+        }
+    })
+}
+
+/// Warnings of the library go to standard error; RUST_LOG asks for more.
+fn tell_of_trouble(quiet: bool) {
+    let level = if quiet { "error" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+}

@@ -1,0 +1,58 @@
+//! Where the store is and who the user is, when nobody says.
+
+use std::env;
+use std::path::Path;
+use std::sync::Arc;
+
+use buildlock::{Holder, LockStore, StoreError, open_store};
+
+use crate::cli::Global;
+use crate::exit::Failure;
+
+/// The store's URL: as it was given, or a file in the user's data folder.
+pub(crate) fn store_url(global: &Global) -> Result<String, Failure> {
+    if let Some(url) = &global.store {
+        return Ok(url.clone());
+    }
+    let folder = dirs::data_dir()
+        .ok_or_else(|| Failure::usage("there is no data folder for this user; name a store: --store sqlite:PATH"))?
+        .join("buildlock");
+    let path = folder.join("locks.db");
+    let path = path.to_str().ok_or_else(|| {
+        Failure::usage(format!("the data folder {} is no UTF-8; name a store: --store sqlite:PATH", folder.display()))
+    })?;
+    Ok(format!("sqlite:{path}"))
+}
+
+/// Opens the store. The folder of the default one is made if need be.
+pub(crate) async fn open(global: &Global) -> Result<Arc<dyn LockStore>, Failure> {
+    let url = store_url(global)?;
+    if global.store.is_none()
+        && let Some(folder) = Path::new(url.trim_start_matches("sqlite:")).parent()
+    {
+        std::fs::create_dir_all(folder).map_err(|error| {
+            Failure::from(StoreError::CannotOpen { path: folder.to_owned(), problem: error.to_string() })
+        })?;
+    }
+    Ok(open_store(&url).await?)
+}
+
+/// The store's URL for a child that may change its working folder.
+pub(crate) fn absolute(url: &str) -> String {
+    let Some(path) = url.strip_prefix("sqlite:") else { return url.to_owned() };
+    let path = path.strip_prefix("//").unwrap_or(path);
+    let absolute = std::path::absolute(path).ok();
+    absolute.and_then(|path| Some(format!("sqlite:{}", path.to_str()?))).unwrap_or_else(|| url.to_owned())
+}
+
+/// Who the user is to others: as it was given, or user@host.
+pub(crate) fn holder(global: &Global) -> Result<Holder, Failure> {
+    if let Some(holder) = &global.holder {
+        return Ok(holder.clone());
+    }
+    let user = env::var("USER").or_else(|_| env::var("LOGNAME"));
+    let user = user.unwrap_or_else(|_| rustix::process::getuid().as_raw().to_string());
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Holder::new(format!("{user}@{host}"))
+        .map_err(|error| Failure::usage(format!("{error}; name yourself: --holder NAME")))
+}

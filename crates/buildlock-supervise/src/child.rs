@@ -1,0 +1,187 @@
+//! The supervised command and everything below it.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, WaitStatus, getpid, getppid, kill_process, set_parent_process_death_signal};
+use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
+use tokio::time::{Instant, timeout};
+
+use crate::link::{Handed, Listening};
+use crate::tree::{KILL_TAKES, LOOK_EVERY, Reaped, StopReport, reap};
+
+/// A command under supervision.
+///
+/// It ends with the thread that spawned it, so that must be one that lasts: the main thread with a
+/// `current_thread` runtime. It reaps every child of this process; nothing else in it may wait for
+/// processes.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    ended: Option<Ended>,
+    children_end: Signals,
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// With an exit code.
+    Exited(u8),
+    /// By this signal.
+    Killed(i32),
+}
+
+impl Ended {
+    /// The exit code as a shell tells it: 128 + n for signal n.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Ended::Exited(code) => code,
+            Ended::Killed(signal) => 128_u8.saturating_add(signal as u8),
+        }
+    }
+}
+
+/// A command could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// There is no such program.
+    #[error("cannot find the command {}", .program.display())]
+    NotFound {
+        /// The program.
+        program: OsString,
+    },
+    /// It cannot be executed.
+    #[error("cannot execute the command {}", .program.display())]
+    NotExecutable {
+        /// The program.
+        program: OsString,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl SpawnError {
+    /// The exit code as a shell gives it: 127 or 126.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            SpawnError::NotFound { .. } => 127,
+            SpawnError::NotExecutable { .. } => 126,
+        }
+    }
+}
+
+impl Child {
+    /// Starts a command in the front's process group. If the front is stopped, so is the child, and
+    /// the same `fg` continues both.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`] if it cannot be started.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn spawn(mut command: Command, front: &Listening) -> Result<Self, SpawnError> {
+        let program = command.get_program().to_owned();
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => SpawnError::NotFound { program: program.clone() },
+            _ => SpawnError::NotExecutable { program: program.clone(), source },
+        };
+        let children_end = signal(SignalKind::child()).map_err(failed)?;
+        let supervisor = getpid();
+        command.process_group(front.group().as_raw_nonzero().get()).env_remove(Handed::VARIABLE);
+        // SAFETY: between fork and exec only system calls are made; nothing is allocated or locked.
+        #[allow(unsafe_code)]
+        unsafe {
+            command.pre_exec(move || {
+                set_parent_process_death_signal(Some(Signal::KILL))?;
+                // The supervisor may have died before that line.
+                if getppid() == Some(supervisor) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+            });
+        }
+        let child = command.spawn().map_err(failed)?;
+        let pid = Pid::from_raw(child.id() as i32).ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?;
+        let child = Self { pid, ended: None, children_end };
+        if front.front_is_stopped() {
+            child.signal(Signal::STOP);
+        }
+        Ok(child)
+    }
+
+    /// Waits for the command itself; others that it started may live on. Cancel-safe; once it has
+    /// ended, answers at once.
+    pub async fn wait(&mut self) -> Ended {
+        loop {
+            self.reap_all();
+            if let Some(ended) = self.ended {
+                return ended;
+            }
+            self.children_end.recv().await;
+        }
+    }
+
+    /// Sends a signal to the command itself.
+    pub fn signal(&self, signal: Signal) {
+        // The id is the child's own until it has been reaped.
+        if self.ended.is_none() {
+            // One that has ended needs no signal; one that may not be signalled is found by `stop`.
+            let _ = kill_process(self.pid, signal);
+        }
+    }
+
+    /// Whether no process of the tree is left.
+    pub fn is_over(&mut self) -> bool {
+        self.reap_all()
+    }
+
+    /// Ends the whole tree: asks with SIGTERM, and after the grace period kills what is left. Zero
+    /// kills at once. May be dropped and called again with less grace.
+    pub async fn stop(&mut self, grace: Duration) -> StopReport {
+        let kill_at = Instant::now() + grace;
+        let give_up = kill_at + KILL_TAKES;
+        let mut report = StopReport::default();
+        if !grace.is_zero() {
+            report.signal_all(Signal::TERM);
+            // A stopped process must run to notice.
+            report.signal_all(Signal::CONT);
+        }
+        while !self.reap_all() {
+            let now = Instant::now();
+            if now >= give_up {
+                return report.finish();
+            }
+            let next_look = if now < kill_at {
+                kill_at - now
+            } else {
+                report.signal_all(Signal::KILL);
+                LOOK_EVERY
+            };
+            // Either way the next round looks again.
+            let _ = timeout(next_look, self.children_end.recv()).await;
+        }
+        report
+    }
+
+    /// Takes notice of all children that have ended; true if none is left.
+    fn reap_all(&mut self) -> bool {
+        loop {
+            match reap() {
+                Reaped::NoneLeft => return true,
+                Reaped::NoneYet => return false,
+                Reaped::Child(pid, status) if pid == self.pid => self.ended = self.ended.or(ended(status)),
+                Reaped::Child(..) => {}
+            }
+        }
+    }
+}
+
+fn ended(status: WaitStatus) -> Option<Ended> {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Some(Ended::Exited(code as u8)),
+        (_, Some(signal)) => Some(Ended::Killed(signal)),
+        _ => None,
+    }
+}

@@ -1,0 +1,174 @@
+//! What the front tells the supervisor: signals, and by its silence that it is dead.
+
+use std::env;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::task::Poll;
+
+use rustix::io::FdFlags;
+use rustix::process::{Pid, Signal};
+use tokio::net::unix::pipe::Receiver;
+use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
+
+use crate::processes::{Process, has, ignored_signals};
+
+/// The supervisor's end.
+#[derive(Debug)]
+pub struct Link {
+    pipe: OwnedFd,
+    pub(crate) front: Pid,
+    pub(crate) group: Pid,
+}
+
+/// What the supervisor is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Message {
+    /// Somebody pressed a key for it, or the terminal is gone. The child has had it already.
+    FromTerminal(Signal),
+    /// Another process sent it: it is to be passed on.
+    FromProcess(Signal),
+    /// The front is dead: everything must end.
+    FrontDied,
+}
+
+/// Who sent a signal to the front.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Sender {
+    Terminal = 0,
+    Process = 1,
+}
+
+impl Sender {
+    /// A signal on its way through the pipe.
+    pub(crate) fn record(self, signal: i32) -> [u8; 2] {
+        [self as u8, signal as u8]
+    }
+}
+
+/// What the front hands down to its twin, as a variable in its environment.
+pub(crate) struct Handed {
+    pub(crate) fd: RawFd,
+    pub(crate) front: Pid,
+    pub(crate) group: Pid,
+}
+
+impl Handed {
+    pub(crate) const VARIABLE: &str = "BUILDLOCK_SUPERVISE";
+}
+
+impl fmt::Display for Handed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.fd, self.front.as_raw_nonzero(), self.group.as_raw_nonzero())
+    }
+}
+
+impl Link {
+    /// The link that a front handed down; none if this process is a front.
+    pub(crate) fn handed_down() -> io::Result<Option<Self>> {
+        let Some(value) = env::var_os(Handed::VARIABLE) else { return Ok(None) };
+        let numbers = value.to_str().map(|value| value.split(' ').map(str::parse::<i32>).collect::<Vec<_>>());
+        let Some(&[Ok(fd @ 3..), Ok(front), Ok(group)]) = numbers.as_deref() else {
+            let problem = format!("{} is for buildlock's own use; unset it", Handed::VARIABLE);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+        };
+        let (Some(front), Some(group)) = (Pid::from_raw(front), Pid::from_raw(group)) else { return Ok(None) };
+        // SAFETY: the front opened this descriptor for its twin alone and names it only here, at the
+        // start of `main`, before anything else could have opened or taken it.
+        #[allow(unsafe_code)]
+        let pipe = unsafe { OwnedFd::from_raw_fd(fd) };
+        rustix::io::fcntl_setfd(&pipe, FdFlags::CLOEXEC)?;
+        Ok(Some(Self { pipe, front, group }))
+    }
+
+    /// Begins to listen. From now on this process handles the signals that would end or stop it.
+    ///
+    /// # Errors
+    ///
+    /// If a signal cannot be handled.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn listen(self) -> io::Result<Listening> {
+        rustix::io::ioctl_fionbio(&self.pipe, true)?;
+        let ignored = ignored_signals();
+        let handle = |kind: SignalKind| match has(ignored, kind.as_raw_value()) {
+            true => Ok(None),
+            false => signal(kind).map(Some),
+        };
+        // Handled, not ignored: what is ignored would be ignored by the child as well.
+        let survived = [
+            SignalKind::interrupt(),
+            SignalKind::quit(),
+            SignalKind::hangup(),
+            SignalKind::from_raw(Signal::TSTP.as_raw()),
+            SignalKind::from_raw(Signal::TTIN.as_raw()),
+            SignalKind::from_raw(Signal::TTOU.as_raw()),
+        ];
+        let survived = survived.into_iter().filter_map(|kind| handle(kind).transpose()).collect::<io::Result<_>>()?;
+        Ok(Listening {
+            pipe: Receiver::from_owned_fd(self.pipe)?,
+            front: self.front,
+            group: self.group,
+            terminate: handle(SignalKind::terminate())?,
+            _survived: survived,
+        })
+    }
+}
+
+/// The supervisor's end, in a tokio runtime.
+#[derive(Debug)]
+pub struct Listening {
+    pipe: Receiver,
+    front: Pid,
+    group: Pid,
+    terminate: Option<Signals>,
+    _survived: Vec<Signals>,
+}
+
+impl Listening {
+    /// The next message. After [`Message::FrontDied`] it is always that. Cancel-safe.
+    pub async fn next(&mut self) -> Message {
+        let Self { pipe, terminate, .. } = self;
+        let terminated = poll_fn(|context| match terminate {
+            Some(terminate) => terminate.poll_recv(context).map(drop),
+            None => Poll::Pending,
+        });
+        tokio::select! {
+            message = read(pipe) => message,
+            // SIGTERM to the supervisor itself is as good as one to the front.
+            () = terminated => Message::FromProcess(Signal::TERM),
+        }
+    }
+
+    /// The process group of the front, which the child must join to have the terminal.
+    pub(crate) fn group(&self) -> Pid {
+        self.group
+    }
+
+    /// Whether the front has been stopped, by Ctrl-Z for instance.
+    pub(crate) fn front_is_stopped(&self) -> bool {
+        Process::read(self.front).is_some_and(|front| front.is_stopped())
+    }
+}
+
+async fn read(pipe: &Receiver) -> Message {
+    loop {
+        let mut record = [0; 2];
+        // A record is far shorter than PIPE_BUF, so it comes whole or not at all (pipe(7)).
+        let length = match pipe.readable().await {
+            Ok(()) => pipe.try_read(&mut record),
+            Err(error) => Err(error),
+        };
+        let signal = Signal::from_named_raw(record[1].into());
+        match (length, signal) {
+            (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => {}
+            (Err(_) | Ok(0), _) => return Message::FrontDied,
+            (Ok(_), Some(signal)) if record[0] == Sender::Terminal as u8 => return Message::FromTerminal(signal),
+            (Ok(_), Some(signal)) => return Message::FromProcess(signal),
+            (Ok(_), None) => {}
+        }
+    }
+}
