@@ -1,6 +1,5 @@
 //! Where the store is and who the user is, when nobody says.
 
-use std::env;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,8 +49,7 @@ pub(crate) fn holder(global: &Global) -> Result<Holder, Failure> {
     if let Some(holder) = &global.holder {
         return Ok(holder.clone());
     }
-    let user = env::var("USER").or_else(|_| env::var("LOGNAME"));
-    let user = user.unwrap_or_else(|_| rustix::process::getuid().as_raw().to_string());
+    let user = whoami::username().unwrap_or_else(|_| rustix::process::getuid().as_raw().to_string());
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     Holder::new(format!("{user}@{host}"))
         .map_err(|error| Failure::usage(format!("{error}; name yourself: --holder NAME")))

@@ -1,12 +1,11 @@
 //! Tells a waiter where it stands: a line that changes on a terminal, a line for each change
 //! elsewhere, JSON where it was asked for.
 
-use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
 use buildlock::wire::{LeaseJson, LockJson};
 use buildlock::{LeaseGuard, Place, ProjectId, Timestamp};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::cli::Global;
@@ -40,7 +39,7 @@ impl Waiting {
         match (global.quiet, global.json) {
             (true, _) => Waiting::Silent,
             (false, true) => Waiting::Json,
-            (false, false) if stderr().is_terminal() => Waiting::Spinner(None),
+            (false, false) if !ProgressDrawTarget::stderr().is_hidden() => Waiting::Spinner(None),
             (false, false) => Waiting::Lines { told: None },
         }
     }
