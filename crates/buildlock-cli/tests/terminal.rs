@@ -89,7 +89,7 @@ fn a_build_that_loses_its_lease_while_it_is_stopped_is_ended() {
     await_that("the build is gone", || {
         let is_sleep =
             |pid: &i32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sleep"));
-        !sandbox.processes().iter().any(|pid| is_sleep(pid))
+        !sandbox.processes().iter().any(is_sleep)
     });
 }
 

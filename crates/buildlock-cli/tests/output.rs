@@ -1,0 +1,378 @@
+//! What the command prints, pinned. `[..]` stands for what differs from run to run: times and paths.
+
+mod support;
+
+use snapbox::{assert_data_eq, str};
+use support::Sandbox;
+
+/// Standard output and standard error, one after the other, and the exit code.
+fn said(sandbox: &Sandbox, arguments: &[&str]) -> String {
+    let output = sandbox.run(arguments);
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    format!("{}{}exit code {}\n", text(output.stdout), text(output.stderr), output.status.code().unwrap())
+}
+
+/// Ana holds my-site, for five minutes.
+fn held() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&["lock", "my-site", "--operation", "edit", "--message", "new header", "--ttl", "5m"]);
+    sandbox
+}
+
+#[test]
+fn lock_prints_the_token_and_says_until_when() {
+    let sandbox = Sandbox::new();
+    assert_data_eq!(
+        said(&sandbox, &["lock", "my-site"]),
+        str![[r#"
+1
+"my-site" is yours until [..] UTC, unless renewed
+exit code 0
+
+"#]]
+    );
+    assert_data_eq!(
+        said(&sandbox, &["-q", "renew", "my-site", "--token", "1", "--ttl", "1m"]),
+        str![[r#"
+1
+exit code 0
+
+"#]]
+    );
+}
+
+#[test]
+fn a_locked_project_says_who_what_since_when_until_when_and_what_to_do() {
+    assert_data_eq!(
+        said(&held(), &["run", "my-site", "--", "true"]),
+        str![[r#"
+buildlock: "my-site" is locked
+
+  Project:   my-site
+  Holder:    ana@laptop
+  Operation: edit
+  Message:   new header
+  Since:     [..] UTC
+  Until:     [..] UTC, unless renewed
+  Token:     1
+  Waiting:   0
+
+Wait for your turn:  buildlock run my-site --wait 10m -- …
+See how it goes on:  buildlock status my-site --watch
+If it is stuck:      buildlock force-unlock my-site --token 1 --reason "…"
+exit code 75
+
+"#]]
+    );
+}
+
+#[test]
+fn a_locked_project_in_json() {
+    assert_data_eq!(
+        said(&held(), &["lock", "my-site", "--json"]),
+        str![[r#"
+{"code":"PROJECT_LOCKED","detail":"/"my-site/" is locked","project":"my-site","lock":{"token":1,"holder":"ana@laptop","operation":"edit","message":"new header","lockedAt":"[..]Z","expiresAt":"[..]Z","queueLength":0}}
+exit code 75
+
+"#]]
+    );
+}
+
+#[test]
+fn status_is_a_table() {
+    let sandbox = held();
+    assert_data_eq!(
+        said(&sandbox, &["status"]),
+        str![[r#"
+PROJECT  STATUS      HOLDER      OPERATION  SINCE  ENDS IN     TOKEN  WAITING  MESSAGE
+my-site  processing  ana@laptop  edit       [..] s    4 min [..] s  1      0        new header
+exit code 0
+
+"#]]
+    );
+    assert_data_eq!(
+        said(&sandbox, &["status", "my-site", "--json"]),
+        str![[r#"
+{"project":"my-site","owner":"ana@laptop","buildStatus":"processing","lease":{"project":"my-site","token":1,"holder":"ana@laptop","operation":"edit","message":"new header","ttl":300,"acquiredAt":"[..]Z","expiresAt":"[..]Z"},"queue":[]}
+exit code 0
+
+"#]]
+    );
+    sandbox.ok(&["unlock", "my-site", "--token", "1"]);
+    assert_data_eq!(
+        said(&sandbox, &["status"]),
+        str![[r#"
+nothing is locked
+exit code 0
+
+"#]]
+    );
+    assert_data_eq!(
+        said(&sandbox, &["status", "my-site"]),
+        str![[r#"
+PROJECT  STATUS  HOLDER  OPERATION  SINCE  ENDS IN  TOKEN  WAITING  MESSAGE
+my-site  idle    -       -          -      -        -      0
+exit code 0
+
+"#]]
+    );
+}
+
+#[test]
+fn a_force_unlock_is_on_record() {
+    let sandbox = held();
+    let force = ["force-unlock", "my-site", "--token", "1", "--reason", "builder is gone", "--holder", "ops"];
+    assert_data_eq!(
+        said(&sandbox, &force),
+        str![[r#"
+force-unlocked "my-site": the lease of ana@laptop with token 1 has ended
+exit code 0
+
+"#]]
+    );
+    assert_data_eq!(
+        said(&sandbox, &force),
+        str![[r#"
+buildlock: the lease on "my-site" is lost: it was force-unlocked by ops: builder is gone
+exit code 79
+
+"#]]
+    );
+    assert_data_eq!(
+        said(&sandbox, &["history", "my-site"]),
+        str![[r#"
+ID  TIME                     PROJECT  EVENT           HOLDER      TOKEN  OPERATION  DETAIL
+2   [..] UTC  my-site  force unlocked  ana@laptop  1      edit       by ops: builder is gone
+1   [..] UTC  my-site  granted         ana@laptop  1      edit       new header
+exit code 0
+
+"#]]
+    );
+    assert_data_eq!(
+        said(&sandbox, &["history", "-n", "1", "--json"]),
+        str![[r#"
+[{"id":2,"at":"[..]Z","project":"my-site","kind":"force_unlocked","holder":"ana@laptop","token":1,"operation":"edit","by":"ops","reason":"builder is gone"}]
+exit code 0
+
+"#]]
+    );
+}
+
+/// Rule 3.
+#[test]
+fn a_lost_lease_says_how_it_ended_and_who_holds_now() {
+    let sandbox = held();
+    sandbox.ok(&["unlock", "my-site", "--token", "1"]);
+    assert_data_eq!(
+        said(&sandbox, &["unlock", "my-site", "--token", "1", "--json"]),
+        str![[r#"
+{"token":1,"holder":"ana@laptop","how":"unlocked","endedAt":"[..]Z","by":"ana@laptop"}
+exit code 0
+
+"#]]
+    );
+    sandbox.ok(&["lock", "my-site", "--holder", "ben"]);
+    assert_data_eq!(
+        said(&sandbox, &["renew", "my-site", "--token", "1"]),
+        str![[r#"
+buildlock: the lease on "my-site" is lost: it was unlocked by ana@laptop
+
+  Project:   my-site
+  Holder:    ben
+  Operation: build
+  Since:     [..] UTC
+  Until:     [..] UTC, unless renewed
+  Token:     2
+  Waiting:   0
+exit code 79
+
+"#]]
+    );
+}
+
+#[test]
+fn somebody_elses_lease_is_not_touched() {
+    assert_data_eq!(
+        said(&held(), &["unlock", "my-site", "--token", "1", "--holder", "ben"]),
+        str![[r#"
+buildlock: the lease with token 1 on "my-site" is not yours: ana@laptop holds it
+
+  Project:   my-site
+  Holder:    ana@laptop
+  Operation: edit
+  Message:   new header
+  Since:     [..] UTC
+  Until:     [..] UTC, unless renewed
+  Token:     1
+  Waiting:   0
+exit code 77
+
+"#]]
+    );
+}
+
+#[test]
+fn a_wrong_token_says_so() {
+    assert_data_eq!(
+        said(&held(), &["unlock", "my-site", "--token", "7", "-q"]),
+        str![[r#"
+buildlock: "my-site" never had a lease with token 7
+
+  Project:   my-site
+...
+exit code 1
+
+"#]]
+    );
+}
+
+#[test]
+fn an_unknown_project_says_where_to_look() {
+    let unknown = str![[r#"
+buildlock: there is no project "nope"; "buildlock projects" lists them, and one is made when it is first locked
+exit code 1
+
+"#]];
+    let sandbox = Sandbox::new();
+    assert_data_eq!(said(&sandbox, &["status", "nope"]), unknown.clone());
+    assert_data_eq!(said(&sandbox, &["history", "nope"]), unknown.clone());
+    assert_data_eq!(said(&sandbox, &["unlock", "nope", "--token", "1"]), unknown.clone());
+    assert_data_eq!(said(&sandbox, &["projects", "delete", "nope"]), unknown);
+}
+
+#[test]
+fn a_wait_that_ran_out_says_where_one_stood() {
+    assert_data_eq!(
+        said(&held(), &["lock", "my-site", "--wait", "10ms"]),
+        str![[r#"
+buildlock: "my-site" is locked by ana@laptop (edit) for 0 s; you are next
+buildlock: the wait for "my-site" is over: it is still locked, you were next in line
+
+  Project:   my-site
+...
+exit code 124
+
+"#]]
+    );
+}
+
+#[test]
+fn projects_are_listed_added_and_deleted() {
+    let sandbox = Sandbox::new();
+    assert_data_eq!(
+        said(&sandbox, &["projects"]),
+        str![[r#"
+there are no projects; one is made when it is first locked
+exit code 0
+
+"#]]
+    );
+    assert_data_eq!(
+        said(&sandbox, &["projects", "add", "a"]),
+        str![[r#"
+"a" added
+exit code 0
+
+"#]]
+    );
+    assert_data_eq!(
+        said(&sandbox, &["projects", "add", "a"]),
+        str![[r#"
+"a" exists already
+exit code 0
+
+"#]]
+    );
+    sandbox.ok(&["lock", "b"]);
+    let locked = said(&sandbox, &["projects", "delete", "b"]);
+    assert!(locked.contains("\"b\" is locked") && locked.ends_with("exit code 75\n"), "{locked}");
+    assert_data_eq!(
+        said(&sandbox, &["projects", "delete", "a"]),
+        str![[r#"
+"a" deleted; its events stay in the history
+exit code 0
+
+"#]]
+    );
+    let list = sandbox.ok(&["projects", "--json"]);
+    assert!(list.contains(r#""project":"b""#) && !list.contains(r#""project":"a""#), "{list}");
+}
+
+#[test]
+fn the_doctor_looks_at_everything() {
+    assert_data_eq!(
+        said(&held(), &["doctor"]),
+        str![[r#"
+store sqlite:[..]/locks.db
+
+ok    holder: others see you as ana@laptop
+ok    sqlite: version [..]
+ok    integrity: SQLite finds no damage
+ok    disk: the file has [..] KiB, the disk [..] MiB free
+ok    clock: the store's time is the wall clock's
+ok    locks: 1 held, 0 waiting
+ok    expiry: nothing is overdue
+ok    history: 1 events; all are kept
+exit code 0
+
+"#]]
+    );
+}
+
+#[test]
+fn history_is_kept_as_long_as_it_is_told() {
+    let sandbox = held();
+    assert_data_eq!(
+        said(&sandbox, &["history", "--keep-for", "2160h", "--keep-last", "100000"]),
+        str![[r#"
+events go after 90 d 0 h; the last 100000 events and the last day's are kept
+exit code 0
+
+"#]]
+    );
+    assert!(sandbox.ok(&["doctor"]).contains("1 events; kept for 90 days, at most 100000"));
+    assert_data_eq!(
+        said(&sandbox, &["history", "--keep-all"]),
+        str![[r#"
+all events are kept
+exit code 0
+
+"#]]
+    );
+}
+
+#[test]
+fn migrate_makes_the_store_and_prints_its_sql() {
+    let sandbox = Sandbox::new();
+    let sql = sandbox.ok(&["migrate", "--print"]);
+    assert!(sql.contains("create table projects"));
+    assert!(!sandbox.path().join("locks.db").exists(), "--print does nothing");
+    assert_data_eq!(
+        said(&sandbox, &["migrate"]),
+        str![[r#"
+sqlite:[..]/locks.db is at version 1, the newest that this program knows
+exit code 0
+
+"#]]
+    );
+}
+
+#[test]
+fn help_begins_with_what_it_is_for_and_ends_with_the_exit_codes() {
+    let help = Sandbox::new().ok(&["--help"]);
+    assert!(help.starts_with("One build per project: never two at once, never stuck"));
+    assert!(help.contains("75 locked (another with -E)"));
+}
+
+#[test]
+fn completions_and_manual_pages_come_for_every_command() {
+    let sandbox = Sandbox::new();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(sandbox.ok(&["completions", shell]).contains("force-unlock"), "{shell}");
+    }
+    assert!(sandbox.ok(&["man"]).contains(".TH buildlock"));
+    sandbox.ok(&["man", "--to", "."]);
+    for page in ["buildlock.1", "buildlock-run.1", "buildlock-force-unlock.1"] {
+        assert!(sandbox.path().join(page).exists(), "{page}");
+    }
+}
