@@ -347,7 +347,13 @@ impl World {
             Command::Lock { request, if_locked } => {
                 return check_lock(known, now, request, *if_locked, outcome).and(self.check_deadline(project));
             }
-            Command::Withdraw { .. } | Command::Settle => return Ok(()),
+            Command::Withdraw { request } => {
+                let holds = known.lease.as_ref().is_some_and(|lease| lease.request == *request);
+                let waits = known.queue.iter().any(|(waiting, _)| waiting == request);
+                ensure!(!holds && !waits, "a request that was taken back is still served");
+                return Ok(());
+            }
+            Command::Settle => return Ok(()),
             Command::Renew { token, .. } | Command::Verify { token } => (*token, false),
             Command::Unlock { token, .. } | Command::ForceUnlock { token, .. } => (*token, true),
         };
