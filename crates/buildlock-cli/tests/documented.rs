@@ -1,0 +1,130 @@
+//! Every command that the documentation shows is run, and says what the documentation says.
+//!
+//! A block that begins with ```` ```console ```` is a session: a line with `$ ` is run by a shell, what
+//! follows is what it prints, and `[exit code N]` how it ends if not well; times, sizes and paths may differ. A
+//! block of ```` ```sh ```` must succeed.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use snapbox::{Data, assert_data_eq};
+use support::{Sandbox, await_that};
+
+/// What buildlock's own tests cannot run within themselves.
+const NOT_HERE: &str = "scripts/test";
+
+fn document(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name)).unwrap()
+}
+
+/// The blocks of one kind.
+fn blocks<'a>(document: &'a str, kind: &'a str) -> impl Iterator<Item = &'a str> {
+    let mut parts = document.split("```").skip(1).step_by(2);
+    std::iter::from_fn(move || parts.find_map(|part| part.strip_prefix(kind)?.strip_prefix('\n')))
+}
+
+/// The shell that runs a session, so that variables and background jobs live on between commands.
+fn shell(sandbox: &Sandbox, script: &str) -> Command {
+    // A build that "npm" would do, without npm.
+    fs::write(sandbox.path().join("npm"), "#!/bin/sh\n").unwrap();
+    let mut shell = sandbox.program("bash");
+    shell.args(["-c", script]).stdin(Stdio::null());
+    shell
+}
+
+/// Runs a session as a reader would, and writes it down as the documentation does.
+fn session(block: &str) -> String {
+    let sandbox = Sandbox::new();
+    let mut script = String::from("exec 2>&1\n");
+    for command in block.lines().filter_map(|line| line.strip_prefix("$ ")) {
+        let quoted = command.replace('\'', r"'\''");
+        script += &format!("echo '$ {quoted}'\n{command}\n");
+        match command.strip_suffix('&') {
+            // What the background job prints comes before the next command.
+            Some(_) => script += "until [ -n \"$(buildlock -q status | grep processing)\" ]; do :; done; sleep 0.2\n",
+            None => script += "code=$?; [ $code = 0 ] || echo \"[exit code $code]\"\n",
+        }
+    }
+    let output = shell(&sandbox, &script).output().unwrap();
+    await_that("the session's builds end", || sandbox.processes().is_empty());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A text without what differs from run to run: times, durations, sizes, versions, paths and the
+/// width of columns.
+fn timeless(text: &str) -> String {
+    let line = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let timeless = words.iter().enumerate().map(|(index, word)| {
+            let next = words.get(index + 1).copied().unwrap_or_default();
+            let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
+            let like = |pattern: &str| {
+                let same = |(c, p): (char, char)| if p == '0' { c.is_ascii_digit() } else { c == p };
+                word.len() == pattern.len() && word.chars().zip(pattern.chars()).all(same)
+            };
+            match *word {
+                _ if like("0000-00-00") => "DATE",
+                _ if like("00:00:00") => "TIME",
+                _ if is_number && ["s", "s;", "min", "KiB", "MiB"].contains(&next) => "N",
+                _ if word.starts_with("3.") => "VERSION",
+                _ if word.starts_with("sqlite:") && word.ends_with(".db") => "STORE",
+                word => word,
+            }
+        });
+        timeless.collect::<Vec<_>>().join(" ") + "\n"
+    };
+    text.lines().map(line).collect()
+}
+
+fn check_sessions(name: &str) {
+    let document = document(name);
+    let mut sessions = 0;
+    for block in blocks(&document, "console") {
+        assert_data_eq!(timeless(&session(block)), Data::text(timeless(block)).raw());
+        sessions += 1;
+    }
+    assert!(sessions > 0, "{name} shows sessions");
+}
+
+#[test]
+fn the_readme_says_what_is_so() {
+    check_sessions("README.md");
+}
+
+#[test]
+fn the_operators_manual_says_what_is_so() {
+    check_sessions("docs/operations.md");
+}
+
+#[test]
+fn the_commands_that_set_everything_up_work() {
+    let readme = document("README.md");
+    let commands: Vec<_> = blocks(&readme, "sh").map(str::trim).filter(|command| *command != NOT_HERE).collect();
+    assert_eq!(commands.len(), 1);
+    for command in commands {
+        let sandbox = Sandbox::new();
+        let command = command.replace("cargo run --release -- ", "buildlock ").replace("sleep 20", "sleep 0");
+        let output = shell(&sandbox, &command).output().unwrap();
+        assert!(output.status.success(), "{command}: {output:?}");
+        assert_eq!(output.stdout, b"building with token 1\n");
+    }
+}
+
+#[test]
+fn every_flag_and_command_in_the_help_examples_works() {
+    let sandbox = Sandbox::new();
+    let help = sandbox.ok(&["--help"]);
+    let examples: Vec<_> = help.lines().filter_map(|line| line.trim().strip_prefix("buildlock ")).collect();
+    assert_eq!(examples.len(), 4, "{examples:?}");
+    sandbox.ok(&["lock", "other"]);
+    for example in examples {
+        let command = example.split("   ").next().unwrap().replace("npm run build", "true");
+        let output = shell(&sandbox, &format!("buildlock {command}")).output().unwrap();
+        // There is no lease 57 to end, and it says so.
+        let expected = if command.starts_with("force-unlock") { 1 } else { 0 };
+        assert_eq!(output.status.code(), Some(expected), "{command}: {output:?}");
+    }
+}
