@@ -29,10 +29,11 @@ pub(super) fn checkup(
     };
     let held = count(include_str!("sql/count_held.sql"))?;
     let waiting = count(include_str!("sql/count_tickets.sql"))?;
-    let overdue =
-        connection.query_row(include_str!("sql/count_overdue.sql"), [now.before(OVERDUE).as_millis() as i64], |row| {
-            row.get::<_, i64>(0)
-        })?;
+    let overdue = connection.query_row(
+        include_str!("sql/count_overdue.sql"),
+        [now.before(OVERDUE).as_millis() as i64],
+        |row| row.get::<_, i64>(0),
+    )?;
     let events = count(include_str!("sql/count_events.sql"))?;
     let kept = match (retention.max_age, retention.max_events) {
         (None, None) => "all are kept".to_owned(),

@@ -162,7 +162,7 @@ struct CloseOnDrop(Arc<Shared>);
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.0.inbox.close();
-        self.0.inbox.take(&mut Vec::new(), Some(Duration::ZERO));
+        self.0.inbox.take(&mut Vec::new(), 0, Some(Duration::ZERO));
         self.0.watches.tell_all();
     }
 }

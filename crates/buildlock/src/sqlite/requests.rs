@@ -1,10 +1,12 @@
 //! What each request does within the writer's transaction.
 
+use std::time::Duration;
+
 use buildlock_core::{
-    Command, Context, Event, EventKind, Holder, Lease, Outcome, ProjectId, Refusal, TicketChange, Timestamp, Token,
+    Command, Context, Event, EventKind, Holder, Lease, Outcome, PastKey, ProjectId, Refusal, TicketChange, Timestamp,
+    Token,
 };
 use rusqlite::Result;
-use std::time::Duration;
 
 use super::rows::ProjectRow;
 use super::writer::Writer;
@@ -23,6 +25,12 @@ impl Writer<'_> {
             let Command::Lock { request, .. } = command else {
                 return Ok(Answer { outcome: Outcome::refused(Refusal::UnknownProject), now });
             };
+            // A project that was deleted has a past: its requests are not granted again (rule 4).
+            if let Some(past) = self.sql.past_lease(project, PastKey::Request(request.id))? {
+                let context = Context { now, next_token: self.store.next_token, past: Some(&past) };
+                let outcome = buildlock_core::Project::default().decide(command, context).outcome;
+                return Ok(Answer { outcome, now });
+            }
             let row = self.sql.insert_project(project, &request.holder)?;
             self.projects.insert(project.clone(), row);
         }

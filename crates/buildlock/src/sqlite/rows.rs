@@ -18,8 +18,10 @@ pub(super) struct ProjectRow {
     pub(super) owner: Holder,
     pub(super) due_at: Option<Timestamp>,
     pub(super) last_event: Option<EventId>,
-    /// Whether the row in the file is as this one.
+    /// Whether the row in the file is as this one; if not, what it is instead.
     pub(super) is_saved: bool,
+    saved_token: Option<Token>,
+    saved_due_at: Option<Timestamp>,
     pub(super) state: buildlock_core::Project,
 }
 
@@ -56,7 +58,10 @@ statements!(
     load_project,
     load_tickets,
     insert_project,
-    save_project,
+    save_idle,
+    save_lease,
+    save_renewal,
+    save_due,
     delete_project,
     list_projects,
     insert_ticket,
@@ -109,8 +114,10 @@ impl Statements<'_> {
     }
 
     pub(super) fn save_retention(&mut self, retention: Retention) -> Result<()> {
-        let max_age_ms = retention.max_age.map(|age| age.as_millis() as i64);
-        self.save_retention.execute(params![max_age_ms, retention.max_events.map(|count| count as i64)]).map(drop)
+        // What does not fit is longer, or more, than any history: it means for ever.
+        let max_age_ms = retention.max_age.map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+        let max_events = retention.max_events.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+        self.save_retention.execute(params![max_age_ms, max_events]).map(drop)
     }
 
     pub(super) fn load_project(&mut self, project: &ProjectId) -> Result<Option<ProjectRow>> {
@@ -129,12 +136,15 @@ impl Statements<'_> {
                     claim_by: optional(row, 10)?,
                 }),
             };
+            let due_at = optional(row, 11)?;
             Ok(ProjectRow {
                 number: row.get(0)?,
                 owner: row.get::<_, Sql<_>>(1)?.0,
-                due_at: optional(row, 11)?,
+                due_at,
                 last_event: optional(row, 12)?,
                 is_saved: true,
+                saved_token: lease.as_ref().map(|lease: &Lease| lease.token),
+                saved_due_at: due_at,
                 state: buildlock_core::Project { lease, queue: Queue::default() },
             })
         });
@@ -146,29 +156,48 @@ impl Statements<'_> {
 
     pub(super) fn insert_project(&mut self, project: &ProjectId, owner: &Holder) -> Result<ProjectRow> {
         let number = self.insert_project.insert(params![project.as_str(), owner.as_str()])?;
-        let state = buildlock_core::Project::default();
-        Ok(ProjectRow { number, owner: owner.clone(), due_at: None, last_event: None, is_saved: true, state })
+        Ok(ProjectRow {
+            number,
+            owner: owner.clone(),
+            due_at: None,
+            last_event: None,
+            is_saved: true,
+            saved_token: None,
+            saved_due_at: None,
+            state: buildlock_core::Project::default(),
+        })
     }
 
-    pub(super) fn save_project(&mut self, row: &ProjectRow) -> Result<()> {
+    /// Writes what has changed of a project's row, and no more: this is most of what a store does.
+    pub(super) fn save_project(&mut self, row: &mut ProjectRow) -> Result<()> {
+        let (number, last_event) = (row.number, row.last_event.map(Sql));
         let lease = row.state.lease.as_ref();
-        self.save_project
-            .execute(params![
-                row.number,
-                if lease.is_some() { "processing" } else { "idle" },
-                lease.map(|lease| lease.holder.as_str()),
-                lease.map(|lease| Sql(lease.acquired_at)),
-                lease.map(|lease| Sql(lease.token)),
-                lease.map(|lease| Sql(lease.request)),
-                lease.map(|lease| lease.operation.as_str()),
-                lease.map(|lease| lease.message.as_str()),
-                lease.map(|lease| lease.ttl.as_millis() as i64),
-                lease.map(|lease| Sql(lease.expires_at)),
-                lease.and_then(|lease| lease.claim_by).map(Sql),
-                row.due_at.map(Sql),
-                row.last_event.map(Sql),
-            ])
-            .map(drop)
+        let token = lease.map(|lease| lease.token);
+        match lease {
+            None => self.save_idle.execute(params![number, last_event])?,
+            Some(lease) if token == row.saved_token => {
+                let claim_by = lease.claim_by.map(Sql);
+                self.save_renewal.execute(params![number, Sql(lease.expires_at), claim_by, last_event])?
+            }
+            Some(lease) => self.save_lease.execute(params![
+                number,
+                lease.holder.as_str(),
+                Sql(lease.acquired_at),
+                Sql(lease.token),
+                Sql(lease.request),
+                lease.operation.as_str(),
+                lease.message.as_str(),
+                lease.ttl.as_millis() as i64,
+                Sql(lease.expires_at),
+                lease.claim_by.map(Sql),
+                last_event,
+            ])?,
+        };
+        if row.due_at != row.saved_due_at {
+            self.save_due.execute(params![number, row.due_at.map(Sql)])?;
+        }
+        (row.is_saved, row.saved_token, row.saved_due_at) = (true, token, row.due_at);
+        Ok(())
     }
 
     pub(super) fn delete_project(&mut self, row: &ProjectRow) -> Result<()> {
@@ -241,7 +270,7 @@ impl Statements<'_> {
     }
 
     pub(super) fn events_before(&mut self, before: Option<EventId>, limit: usize) -> Result<Vec<Recorded>> {
-        let before = before.map_or(i64::MAX, |id| id.0 as i64);
+        let before = Sql(before.unwrap_or(EventId(u64::MAX)));
         self.events_before.query_map(params![before, limit as i64], recorded)?.collect()
     }
 

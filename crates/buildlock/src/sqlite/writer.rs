@@ -101,11 +101,13 @@ impl<'c> Writer<'c> {
     /// Serves until the store is closed.
     pub(super) fn run(mut self) {
         let mut jobs = Vec::new();
+        let mut last = 0;
         loop {
             let patience = self.shared.somebody_waits().then_some(LOOK_EVERY);
-            if !self.shared.inbox.take(&mut jobs, patience) {
+            if !self.shared.inbox.take(&mut jobs, last, patience) {
                 return;
             }
+            last = jobs.len();
             if jobs.is_empty() {
                 self.look_around();
             } else {
@@ -145,7 +147,6 @@ impl<'c> Writer<'c> {
     pub(super) fn save_projects(&mut self) -> Result<()> {
         for project in self.batch.unsaved.drain(..) {
             if let Some(row) = self.projects.get_mut(&project) {
-                row.is_saved = true;
                 self.sql.save_project(row)?;
             }
         }

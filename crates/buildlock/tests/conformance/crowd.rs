@@ -118,8 +118,7 @@ pub(crate) async fn of_many_who_come_at_once_one_is_granted(world: impl World) {
         let outcomes = crowd.join_all().await;
         let granted = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Held(_))).count();
         assert_eq!(granted, 1);
-        let is_locked =
-            |outcome: &&Outcome| matches!(outcome, Outcome::Refused(refusal) if matches!(**refusal, Refusal::Locked(_)));
+        let is_locked = |outcome: &&Outcome| matches!(outcome, Outcome::Refused(refusal) if matches!(**refusal, Refusal::Locked(_)));
         assert_eq!(outcomes.iter().filter(is_locked).count(), 31);
     }
 }

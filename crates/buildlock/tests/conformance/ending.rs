@@ -128,7 +128,7 @@ pub(crate) async fn an_idle_store_has_nothing_due(world: impl World) {
 pub(crate) async fn a_force_unlock_is_on_record(mut world: impl World) {
     let held = world.store().held("site", "ana").await;
     let past = ended(world.store().force_unlock("site", held.token, "root@host", "hangs since noon").await);
-    let end = &past.ended;
+    let end = past.ended.clone();
     assert_eq!(end.how, How::ForceUnlocked);
     assert_eq!(end.by.as_ref().unwrap().as_str(), "root@host");
     assert_eq!(end.reason.as_ref().unwrap().as_str(), "hangs since noon");

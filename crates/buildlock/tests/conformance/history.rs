@@ -8,9 +8,7 @@ use crate::support::replay::Replay;
 
 /// Rule 11.
 pub(crate) async fn every_change_writes_exactly_one_event(world: impl World) {
-    use EventKind::{
-        Created, Deleted, Dropped, Expired, ForceUnlocked, Granted, Left, Queued, Unclaimed, Unlocked,
-    };
+    use EventKind::{Created, Deleted, Dropped, Expired, ForceUnlocked, Granted, Left, Queued, Unclaimed, Unlocked};
     let store = world.store();
     let ana = request("ana");
     let mut expected = Vec::new();

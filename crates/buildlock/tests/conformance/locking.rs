@@ -145,7 +145,10 @@ pub(crate) async fn what_a_holder_says_is_kept_as_it_is(mut world: impl World) {
     world.reopen().await;
     let kept = world.store().see("site").await.lease.unwrap();
     assert_eq!(kept, granted);
-    assert_eq!((kept.holder, kept.operation, kept.message, kept.ttl), (ana.holder, ana.operation, ana.message, ana.ttl));
+    assert_eq!(
+        (kept.holder, kept.operation, kept.message, kept.ttl),
+        (ana.holder, ana.operation, ana.message, ana.ttl)
+    );
 }
 
 /// Rule 2.

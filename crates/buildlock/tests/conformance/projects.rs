@@ -123,7 +123,20 @@ pub(crate) async fn any_id_is_data(mut world: impl World) {
 
 fn odd_ids() -> impl Iterator<Item = String> {
     let long = "é".repeat(100);
-    ["../x", "a/b", "'; drop table projects; --", "--help", "🏗️", "\u{202e}abc\u{200f}", " ", "%", "_", "NULL", "Á", &long]
-        .map(str::to_owned)
-        .into_iter()
+    [
+        "../x",
+        "a/b",
+        "'; drop table projects; --",
+        "--help",
+        "🏗️",
+        "\u{202e}abc\u{200f}",
+        " ",
+        "%",
+        "_",
+        "NULL",
+        "Á",
+        &long,
+    ]
+    .map(str::to_owned)
+    .into_iter()
 }

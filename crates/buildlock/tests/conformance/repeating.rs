@@ -53,9 +53,12 @@ pub(crate) async fn a_request_whose_lease_has_ended_is_lost_for_ever(mut world: 
     lease(world.store().lock("site", &expired).await);
     world.advance(seconds(30));
     for _ in 0..2 {
-        for (request, how) in
-            [(&expired, How::Expired), (&unlocked, How::Unlocked), (&forced, How::ForceUnlocked), (&expired, How::Expired)]
-        {
+        for (request, how) in [
+            (&expired, How::Expired),
+            (&unlocked, How::Unlocked),
+            (&forced, How::ForceUnlocked),
+            (&expired, How::Expired),
+        ] {
             for outcome in [world.store().lock("site", request).await, world.store().queue("site", request).await] {
                 let (past, now) = lost(outcome);
                 assert_eq!((past.request, past.ended.how, now), (request.id, how, None));
