@@ -1,15 +1,20 @@
-//! Requests on their way to the writer, which takes all that have come at once: the group of a
-//! group commit.
+//! Requests on their way to the writer: the groups of a group commit, and when a group is full.
+//!
+//! While one group is made durable the next is already decided, so that neither the disk nor the
+//! processor waits for the other. Where the disk is the slower by far, small groups would only take
+//! turns on it: there a group waits a moment for those who were just answered and come again.
+//! (The idea of a group commit: DeWitt et al., "Implementation techniques for main memory database
+//! systems", SIGMOD 1984.)
 
 use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::writer::Writer;
 use crate::StoreError;
 
 /// How many requests share a transaction at most. It bounds how long the first of them waits.
-const BATCH_LIMIT: usize = 4096;
+const GROUP_LIMIT: usize = 4096;
 
 /// One request. It keeps its answer until the transaction that made it is durable.
 pub(super) trait Job: Send {
@@ -17,89 +22,183 @@ pub(super) trait Job: Send {
     fn finish(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
+pub(super) type Jobs = Vec<Box<dyn Job>>;
+
 #[derive(Default)]
 pub(super) struct Inbox {
     state: Mutex<State>,
-    arrived: Condvar,
+    changed: Condvar,
 }
-
-/// How long to wait for as many requests as shared the last transaction. Those who were just
-/// answered come again within this time if they come at once; without it two half-sized groups
-/// would take turns. It is less than a commit takes, and a caller that is alone never waits.
-const GATHER_FOR: Duration = Duration::from_micros(100);
 
 #[derive(Default)]
 struct State {
-    jobs: Vec<Box<dyn Job>>,
-    /// The writer is to be woken when there are this many.
-    wanted: usize,
+    jobs: Jobs,
+    /// How many requests the writer has taken since its last commit.
+    taken: usize,
+    /// How many requests have been committed and are not yet durable.
+    unanswered: usize,
+    last_sync: Option<Sync>,
+    writer_sleeps: bool,
     poked: bool,
     closed: bool,
+}
+
+/// The last time that commits were made durable.
+#[derive(Clone, Copy)]
+struct Sync {
+    took: Duration,
+    ended_at: Instant,
+    /// How many requests there were then, durable or not: as many there will be if all who were
+    /// answered come again at once.
+    known: usize,
+}
+
+/// What to do with a group that is being decided.
+enum Next {
+    Commit,
+    Take,
+    Wait(Option<Instant>),
 }
 
 impl Inbox {
     /// Leaves a request for the writer; drops it if the store is closed.
     pub(super) fn push(&self, job: Box<dyn Job>) {
         let mut state = self.lock();
-        if state.closed {
-            return;
-        }
-        state.jobs.push(job);
-        if state.jobs.len() == state.wanted {
-            self.arrived.notify_one();
+        if !state.closed {
+            state.jobs.push(job);
+            self.wake(state);
         }
     }
 
     /// Has the writer look around.
     pub(super) fn poke(&self) {
-        self.lock().poked = true;
-        self.arrived.notify_one();
+        let mut state = self.lock();
+        state.poked = true;
+        self.wake(state);
     }
 
     /// Takes no more requests. Those that came before are still answered.
     pub(super) fn close(&self) {
-        self.lock().closed = true;
-        self.arrived.notify_one();
-    }
-
-    /// Moves the next batch into `batch`; waits until there is one, at most for `patience`, and a
-    /// little for as many requests as there were `last` time. False when the store is closed and
-    /// everything was answered.
-    pub(super) fn take(&self, batch: &mut Vec<Box<dyn Job>>, last: usize, patience: Option<Duration>) -> bool {
         let mut state = self.lock();
-        if last > 1 {
-            state = self.await_jobs(state, last, Some(GATHER_FOR));
-        }
-        if state.jobs.is_empty() {
-            state = self.await_jobs(state, 1, patience);
-        }
-        state.poked = false;
-        if state.jobs.len() <= BATCH_LIMIT {
-            mem::swap(batch, &mut state.jobs);
-        } else {
-            batch.extend(state.jobs.drain(..BATCH_LIMIT));
-        }
-        !batch.is_empty() || !state.closed
+        state.closed = true;
+        self.wake(state);
     }
 
-    fn await_jobs<'a>(
+    /// Moves the first requests of a group into `group`; waits until there are some, at most for
+    /// `patience`. False when the store is closed and everything was answered.
+    pub(super) fn take(&self, group: &mut Jobs, patience: Option<Duration>) -> bool {
+        let give_up = patience.map(|patience| Instant::now() + patience);
+        let mut state = self.lock();
+        while state.jobs.is_empty() && !state.closed && !mem::take(&mut state.poked) {
+            match self.wait(state, give_up) {
+                Ok(woken) => state = woken,
+                Err(_) => return true,
+            }
+        }
+        state.give(group);
+        !group.is_empty() || !state.closed
+    }
+
+    /// Moves more requests into a group that has been worked on for this long; waits for them if
+    /// that is worth while. False when the group is to be committed now.
+    pub(super) fn take_more(&self, group: &mut Jobs, worked: Duration) -> bool {
+        let mut state = self.lock();
+        loop {
+            let until = match state.next(group.len(), worked) {
+                Next::Commit => return false,
+                Next::Take => {
+                    state.give(group);
+                    return true;
+                }
+                Next::Wait(until) => until,
+            };
+            match self.wait(state, until) {
+                Ok(woken) => state = woken,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// A group of so many requests has been committed, and is to be made durable. True if nothing
+    /// else is to be done meanwhile.
+    pub(super) fn committed(&self, requests: usize) -> bool {
+        let mut state = self.lock();
+        let is_alone = state.unanswered == 0 && state.jobs.is_empty();
+        state.taken = 0;
+        state.unanswered += requests;
+        is_alone
+    }
+
+    /// So many requests are durable; `took` is none if there was nothing to write.
+    pub(super) fn synced(&self, requests: usize, took: Option<Duration>) {
+        let mut state = self.lock();
+        if let Some(took) = took {
+            let known = state.unanswered + state.taken + state.jobs.len();
+            state.last_sync = Some(Sync { took, ended_at: Instant::now(), known });
+        }
+        state.unanswered -= requests;
+        self.wake(state);
+    }
+
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        if mem::take(&mut state.writer_sleeps) {
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits for a change; an error when it is `until`.
+    fn wait<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
-        wanted: usize,
-        patience: Option<Duration>,
-    ) -> MutexGuard<'a, State> {
-        state.wanted = wanted;
-        let too_few = |state: &mut State| state.jobs.len() < wanted && !state.closed && !state.poked;
-        match patience {
-            Some(patience) => {
-                self.arrived.wait_timeout_while(state, patience, too_few).unwrap_or_else(PoisonError::into_inner).0
-            }
-            None => self.arrived.wait_while(state, too_few).unwrap_or_else(PoisonError::into_inner),
-        }
+        until: Option<Instant>,
+    ) -> Result<MutexGuard<'a, State>, ()> {
+        state.writer_sleeps = true;
+        let asleep = |state: &mut State| state.writer_sleeps;
+        let Some(until) = until else {
+            return Ok(self.changed.wait_while(state, asleep).unwrap_or_else(PoisonError::into_inner));
+        };
+        let patience = until.saturating_duration_since(Instant::now());
+        let waited = self.changed.wait_timeout_while(state, patience, asleep).unwrap_or_else(PoisonError::into_inner);
+        let (mut state, timeout) = waited;
+        state.writer_sleeps = false;
+        if timeout.timed_out() { Err(()) } else { Ok(state) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // The state is whole whenever the lock is free: no statement above can panic half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn give(&mut self, group: &mut Jobs) {
+        let room = GROUP_LIMIT - group.len();
+        let before = group.len();
+        if group.is_empty() && self.jobs.len() <= room {
+            mem::swap(group, &mut self.jobs);
+        } else {
+            group.extend(self.jobs.drain(..self.jobs.len().min(room)));
+        }
+        self.taken += group.len() - before;
+        self.poked = false;
+    }
+
+    /// What to do with a group that has this size and was worked on for this long.
+    fn next(&self, size: usize, worked: Duration) -> Next {
+        let Some(last) = self.last_sync.filter(|_| size < GROUP_LIMIT) else { return Next::Commit };
+        // With half a sync's work in hand, to go on while that is written is better than to wait.
+        let is_enough = worked >= last.took / 2;
+        let all_are_here = self.taken >= last.known;
+        let (is_idle, until) = (self.unanswered == 0, last.ended_at + last.took / 2);
+        if is_idle && (is_enough || all_are_here || self.closed) {
+            Next::Commit
+        } else if !self.jobs.is_empty() {
+            Next::Take
+        } else if is_enough || (is_idle && Instant::now() >= until) {
+            Next::Commit
+        } else {
+            Next::Wait(is_idle.then_some(until))
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod checkup;
 mod clock;
+mod durable;
 mod inbox;
 mod open;
 mod requests;
@@ -23,7 +24,7 @@ use buildlock_core::{Command, Holder, ProjectId};
 use tokio::sync::{oneshot, watch as watch_channel};
 
 pub use self::clock::{Clock, SystemClock, since_boot};
-use self::inbox::Job;
+use self::inbox::{Job, Jobs};
 pub use self::open::migrations;
 use self::writer::{Shared, Writer};
 use crate::StoreError;
@@ -128,7 +129,7 @@ fn serve(path: &Path, clock: Arc<dyn Clock>, shared: Arc<Shared>, opened: onesho
             let _ = opened.send(Ok(()));
             writer.run();
         }
-        Err(error) => drop(opened.send(Err(open::store_error(path, &error)))),
+        Err(error) => drop(opened.send(Err(error))),
     }
 }
 
@@ -162,7 +163,7 @@ struct CloseOnDrop(Arc<Shared>);
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.0.inbox.close();
-        self.0.inbox.take(&mut Vec::new(), 0, Some(Duration::ZERO));
+        self.0.inbox.take(&mut Jobs::new(), Some(Duration::ZERO));
         self.0.watches.tell_all();
     }
 }

@@ -40,6 +40,8 @@ pub(super) fn open(path: &Path, clock: &dyn Clock) -> Result<Connection, StoreEr
     check_owner(path, &connection)?;
     enter_wal_mode(path, &connection)?;
     migrate(path, &connection, clock)?;
+    // From here on `durable.rs` waits for the disk.
+    connection.pragma_update(None, "synchronous", "normal").map_err(|error| store_error(path, &error))?;
     Ok(connection)
 }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use buildlock_core::{
-    Command, Context, Event, EventKind, Holder, Lease, Outcome, PastKey, ProjectId, Refusal, TicketChange, Timestamp,
-    Token,
+    Command, Context, Event, EventKind, Holder, Lease, Outcome, PastKey, PastLease, ProjectId, Refusal, TicketChange,
+    Timestamp, Token,
 };
 use rusqlite::Result;
 
-use super::rows::ProjectRow;
+use super::rows::{NewEvent, ProjectRow};
 use super::writer::Writer;
 use crate::store::{Answer, Deleted, EventId, Recorded, Retention, Status};
 
@@ -34,13 +34,9 @@ impl Writer<'_> {
             let row = self.sql.insert_project(project, &request.holder)?;
             self.projects.insert(project.clone(), row);
         }
+        let past = self.past_lease(project, command)?;
         let Self { sql, projects, batch, store, newest, .. } = self;
         let Some(row) = projects.get_mut(project) else { unreachable!("it was just loaded") };
-        let past = match row.state.past_key(command) {
-            // A project without events has no past.
-            Some(key) if row.last_event.is_some() => sql.past_lease(project, key)?,
-            _ => None,
-        };
         let before = fingerprint(row);
         let context = Context { now, next_token: store.next_token, past: past.as_ref() };
         let decision = row.state.decide(command, context);
@@ -55,9 +51,8 @@ impl Writer<'_> {
         }
         for event in decision.events {
             *newest = EventId(newest.0 + 1);
-            sql.insert_event(*newest, project, &event, row.last_event)?;
-            row.last_event = Some(*newest);
-            batch.events.push(event);
+            let recorded = Recorded { id: *newest, project: project.clone(), event };
+            batch.events.push(NewEvent { recorded, previous: row.last_event.replace(*newest) });
         }
         note_due(row, matches!(command, Command::Settle));
         if fingerprint(row) != before {
@@ -95,7 +90,7 @@ impl Writer<'_> {
         }
         let row = self.sql.insert_project(project, owner)?;
         self.projects.insert(project.clone(), row);
-        self.record(project, Event::of_project(EventKind::Created, owner.clone(), self.batch.now))?;
+        self.record(project, Event::of_project(EventKind::Created, owner.clone(), self.batch.now));
         Ok(true)
     }
 
@@ -107,7 +102,9 @@ impl Writer<'_> {
         if let Some(busy) = self.projects.get(project).and_then(|row| row.state.busy(now)) {
             return Ok(Deleted::Locked(busy));
         }
-        self.record(project, Event::of_project(EventKind::Deleted, by.clone(), now))?;
+        self.record(project, Event::of_project(EventKind::Deleted, by.clone(), now));
+        // All that is not yet written is of projects that are in memory.
+        self.write()?;
         if let Some(row) = self.projects.remove(project) {
             self.sql.delete_project(&row)?;
         }
@@ -120,6 +117,7 @@ impl Writer<'_> {
         before: Option<EventId>,
         limit: usize,
     ) -> Result<Vec<Recorded>> {
+        self.write()?;
         let Some(project) = project else { return self.sql.events_before(before, limit) };
         if !self.load(project)? {
             return Ok(Vec::new());
@@ -138,17 +136,18 @@ impl Writer<'_> {
     }
 
     pub(super) fn events_after(&mut self, after: EventId, limit: usize) -> Result<Vec<Recorded>> {
+        self.write()?;
         self.sql.events_after(after, limit)
     }
 
     pub(super) fn settle_due(&mut self) -> Result<Option<Duration>> {
         let now = self.batch.now;
-        self.save_projects()?;
+        self.write()?;
         let due = self.sql.due_projects(now, SETTLE_LIMIT)?;
         for project in &due {
             self.apply(project, &Command::Settle)?;
         }
-        self.save_projects()?;
+        self.write()?;
         let pruned = self.prune()?;
         if due.len() == SETTLE_LIMIT || pruned == SETTLE_LIMIT {
             return Ok(Some(Duration::ZERO));
@@ -181,18 +180,27 @@ impl Writer<'_> {
         Ok(pruned)
     }
 
-    fn record(&mut self, project: &ProjectId, event: Event) -> Result<()> {
-        let Some(row) = self.projects.get_mut(project) else { return Ok(()) };
+    fn record(&mut self, project: &ProjectId, event: Event) {
+        let Some(row) = self.projects.get_mut(project) else { return };
         self.newest = EventId(self.newest.0 + 1);
-        self.sql.insert_event(self.newest, project, &event, row.last_event)?;
-        row.last_event = Some(self.newest);
+        let recorded = Recorded { id: self.newest, project: project.clone(), event };
+        self.batch.events.push(NewEvent { recorded, previous: row.last_event.replace(self.newest) });
         self.batch.wrote = true;
-        self.batch.events.push(event);
         if row.is_saved {
             row.is_saved = false;
             self.batch.unsaved.push(project.clone());
         }
-        Ok(())
+    }
+
+    /// The lease of the past that the command may be about.
+    fn past_lease(&mut self, project: &ProjectId, command: &Command) -> Result<Option<PastLease>> {
+        // A project without events was made for this very request, whose past was looked up before.
+        let row = self.projects.get(project).filter(|row| row.last_event.is_some());
+        let Some(key) = row.and_then(|row| row.state.past_key(command)) else { return Ok(None) };
+        if row.is_some_and(|row| !row.is_saved) {
+            self.write()?;
+        }
+        self.sql.past_lease(project, key)
     }
 
     /// Brings the project into memory; false if it does not exist.

@@ -33,16 +33,36 @@ pub(super) struct StoreRow {
     pub(super) retention: Retention,
 }
 
+/// An event to be written, with the id of its project's previous one.
+pub(super) struct NewEvent {
+    pub(super) recorded: Recorded,
+    pub(super) previous: Option<EventId>,
+}
+
+/// How many events one statement writes where there are so many: it costs half as much by event.
+const EVENTS_AT_ONCE: usize = 16;
+
+/// The statement that writes one event, with its row of values repeated.
+fn insert_events() -> String {
+    let one = include_str!("sql/insert_event.sql").trim_end();
+    let (_, row) = one.rsplit_once("values").unwrap_or_default();
+    one.to_owned() + &format!(",{row}").repeat(EVENTS_AT_ONCE - 1)
+}
+
 macro_rules! statements {
     ($($name:ident),* $(,)?) => {
         /// The prepared statements, for as long as the connection is open.
         pub(super) struct Statements<'c> {
+            insert_events: Statement<'c>,
             $($name: Statement<'c>,)*
         }
 
         impl<'c> Statements<'c> {
             pub(super) fn prepare(connection: &'c Connection) -> Result<Self> {
-                Ok(Self { $($name: connection.prepare(include_str!(concat!("sql/", stringify!($name), ".sql")))?,)* })
+                Ok(Self {
+                    insert_events: connection.prepare(&insert_events())?,
+                    $($name: connection.prepare(include_str!(concat!("sql/", stringify!($name), ".sql")))?,)*
+                })
             }
         }
     };
@@ -234,29 +254,10 @@ impl Statements<'_> {
         self.delete_ticket.execute(params![project, ticket.0 as i64]).map(drop)
     }
 
-    pub(super) fn insert_event(
-        &mut self,
-        id: EventId,
-        project: &ProjectId,
-        event: &Event,
-        previous: Option<EventId>,
-    ) -> Result<()> {
-        self.insert_event
-            .execute(params![
-                Sql(id),
-                Sql(event.at),
-                project.as_str(),
-                event.kind.as_str(),
-                event.holder.as_str(),
-                event.request.map(Sql),
-                event.token.map(Sql),
-                event.operation.as_ref().map(Operation::as_str),
-                event.message.as_ref().map(Message::as_str),
-                event.by.as_ref().map(Holder::as_str),
-                event.reason.as_ref().map(Reason::as_str),
-                previous.map(Sql),
-            ])
-            .map(drop)
+    pub(super) fn insert_events(&mut self, events: &[NewEvent]) -> Result<()> {
+        let (many, rest) = events.as_chunks::<EVENTS_AT_ONCE>();
+        many.iter().try_for_each(|events| write_events(&mut self.insert_events, events))?;
+        rest.iter().try_for_each(|event| write_events(&mut self.insert_event, std::slice::from_ref(event)))
     }
 
     /// The newest event's id; 0 if there is none.
@@ -302,6 +303,29 @@ impl Statements<'_> {
     pub(super) fn prune_events(&mut self, older_than: Timestamp, before: EventId, limit: usize) -> Result<usize> {
         self.prune_events.execute(params![Sql(older_than), Sql(before), limit as i64])
     }
+}
+
+fn write_events(statement: &mut Statement<'_>, events: &[NewEvent]) -> Result<()> {
+    let mut parameters = 1..;
+    let mut bind = |value: &dyn ToSql| {
+        let index = parameters.next().unwrap_or_default();
+        statement.raw_bind_parameter(index, value)
+    };
+    for NewEvent { recorded: Recorded { id, project, event }, previous } in events {
+        bind(&Sql(*id))?;
+        bind(&Sql(event.at))?;
+        bind(&project.as_str())?;
+        bind(&event.kind.as_str())?;
+        bind(&event.holder.as_str())?;
+        bind(&event.request.map(Sql))?;
+        bind(&event.token.map(Sql))?;
+        bind(&event.operation.as_ref().map(Operation::as_str))?;
+        bind(&event.message.as_ref().map(Message::as_str))?;
+        bind(&event.by.as_ref().map(Holder::as_str))?;
+        bind(&event.reason.as_ref().map(Reason::as_str))?;
+        bind(&previous.map(Sql))?;
+    }
+    statement.raw_execute().map(drop)
 }
 
 fn ticket(row: &Row<'_>) -> Result<Ticket> {

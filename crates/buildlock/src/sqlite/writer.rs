@@ -1,21 +1,23 @@
-//! The one thread that writes: it takes all waiting requests into one transaction and answers them
-//! after the commit (rule 12). What each request does is in `requests.rs`.
+//! The one thread that decides: it takes all waiting requests into one transaction, which
+//! `durable.rs` makes durable before they are answered (rule 12). What each request does is in
+//! `requests.rs`.
 
 use std::collections::HashMap;
 use std::mem;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use buildlock_core::{Event, ProjectId, Timestamp};
+use buildlock_core::{ProjectId, Timestamp};
 use rusqlite::{Connection, Result};
 use tokio::sync::watch;
 
 use super::checkup::checkup;
 use super::clock::Clock;
-use super::inbox::{Inbox, Job};
+use super::durable::{Durable, Group};
+use super::inbox::{Inbox, Jobs};
 use super::open::store_error;
-use super::rows::{ProjectRow, Statements, StoreRow};
+use super::rows::{NewEvent, ProjectRow, Statements, StoreRow};
 use super::watch::Watches;
 use crate::StoreError;
 use crate::store::{EventId, Finding};
@@ -35,11 +37,21 @@ pub(super) struct Shared {
     pub(super) inbox: Inbox,
     pub(super) watches: Arc<Watches>,
     pub(super) newest: watch::Sender<EventId>,
+    /// Why nothing can be written any more.
+    pub(super) broken: OnceLock<StoreError>,
 }
 
 impl Shared {
     fn somebody_waits(&self) -> bool {
         self.newest.receiver_count() > 0 || !self.watches.is_empty()
+    }
+
+    pub(super) fn tell_newest(&self, newest: EventId) {
+        self.newest.send_if_modified(|told| {
+            let is_news = *told < newest;
+            *told = newest.max(*told);
+            is_news
+        });
     }
 }
 
@@ -48,6 +60,7 @@ pub(super) struct Writer<'c> {
     connection: &'c Connection,
     clock: Arc<dyn Clock>,
     shared: Arc<Shared>,
+    durable: Durable,
     pub(super) sql: Statements<'c>,
     /// The version of the file that everything below was read from; none if nothing is known.
     version: Option<i64>,
@@ -59,15 +72,17 @@ pub(super) struct Writer<'c> {
     pub(super) batch: Batch,
 }
 
-/// The transaction under way.
+/// What is to be written, or told, of the transaction under way.
 #[derive(Default)]
 pub(super) struct Batch {
-    /// Its time: one for all that it decides.
+    /// The time by the store's clock.
     pub(super) now: Timestamp,
     /// The projects whose rows are not written yet: once each, however often they change.
     pub(super) unsaved: Vec<ProjectId>,
     /// What happened in it.
-    pub(super) events: Vec<Event>,
+    pub(super) events: Vec<NewEvent>,
+    /// How many of these are written.
+    pub(super) events_written: usize,
     pub(super) wrote: bool,
 }
 
@@ -77,17 +92,22 @@ impl<'c> Writer<'c> {
         connection: &'c Connection,
         clock: Arc<dyn Clock>,
         shared: Arc<Shared>,
-    ) -> Result<Self> {
-        let mut sql = Statements::prepare(connection)?;
-        let version = Some(sql.data_version()?);
-        let store = sql.load_store()?;
-        let newest = sql.last_event()?;
+    ) -> Result<Self, StoreError> {
+        let durable = Durable::new(path.clone(), connection, Arc::clone(&shared))?;
+        let read = || {
+            let mut sql = Statements::prepare(connection)?;
+            let version = Some(sql.data_version()?);
+            let (store, newest) = (sql.load_store()?, sql.last_event()?);
+            Ok((sql, version, store, newest))
+        };
+        let (sql, version, store, newest) = read().map_err(|error| store_error(&path, &error))?;
         shared.newest.send_replace(newest);
         Ok(Self {
             path,
             connection,
             clock,
             shared,
+            durable,
             sql,
             version,
             store,
@@ -100,42 +120,55 @@ impl<'c> Writer<'c> {
 
     /// Serves until the store is closed.
     pub(super) fn run(mut self) {
-        let mut jobs = Vec::new();
-        let mut last = 0;
         loop {
+            let mut jobs = Jobs::new();
             let patience = self.shared.somebody_waits().then_some(LOOK_EVERY);
-            if !self.shared.inbox.take(&mut jobs, last, patience) {
+            if !self.shared.inbox.take(&mut jobs, patience) {
                 return;
             }
-            last = jobs.len();
             if jobs.is_empty() {
                 self.look_around();
-            } else {
-                let done = self.transact(&mut jobs);
-                self.tell(&done);
-                jobs.drain(..).for_each(|job| job.finish(done.clone()));
+                continue;
+            }
+            match self.transact(&mut jobs) {
+                Ok(()) => self.answer(jobs),
+                Err(error) => jobs.into_iter().for_each(|job| job.finish(Err(error.clone()))),
             }
         }
     }
 
-    /// Runs all requests in one transaction. If it fails, nothing of it has happened.
-    fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+    /// Decides all requests in one transaction. If it fails, nothing of it has happened.
+    fn transact(&mut self, jobs: &mut Jobs) -> Result<(), StoreError> {
+        if let Some(broken) = self.shared.broken.get() {
+            return Err(broken.clone());
+        }
         self.try_transact(jobs).map_err(|error| {
             // The first error is the one to tell. A rollback fails if there is nothing to roll back.
             let _ = self.connection.execute_batch("rollback");
+            self.batch = Batch::default();
             self.forget();
             store_error(&self.path, &error)
         })
     }
 
-    fn try_transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<()> {
+    fn try_transact(&mut self, jobs: &mut Jobs) -> Result<()> {
         self.sql.begin()?;
         self.catch_up()?;
-        self.batch.now = self.store.clock.now(&*self.clock);
-        for job in jobs {
-            job.run(self)?;
+        let (mut done, mut worked) = (0, Duration::ZERO);
+        loop {
+            // Read anew for those who came later: a lease must not end before its TTL has passed since
+            // its request was sent (rule 14).
+            self.batch.now = self.store.clock.now(&*self.clock);
+            let started = Instant::now();
+            for job in &mut jobs[done..] {
+                job.run(self)?;
+            }
+            (done, worked) = (jobs.len(), worked + started.elapsed());
+            if !self.shared.inbox.take_more(jobs, worked) {
+                break;
+            }
         }
-        self.save_projects()?;
+        self.write()?;
         if self.batch.wrote {
             let wall_ahead_ms = self.store.clock.wall_ahead_ms(&*self.clock);
             self.sql.save_store(self.batch.now, wall_ahead_ms, self.store.next_token)?;
@@ -143,8 +176,20 @@ impl<'c> Writer<'c> {
         self.sql.commit()
     }
 
-    /// Writes the rows of the projects that have changed.
-    pub(super) fn save_projects(&mut self) -> Result<()> {
+    /// Has the requests answered, and those told whom the transaction concerns, once it is durable.
+    fn answer(&mut self, jobs: Jobs) {
+        let Batch { events, wrote, .. } = mem::take(&mut self.batch);
+        self.told = self.newest;
+        self.durable.answer(Group { jobs, events, newest: self.newest, wrote });
+        if self.projects.len() > CACHE_LIMIT {
+            self.projects = HashMap::new();
+        }
+    }
+
+    /// Writes what has changed so far: many events with one statement, and each project once.
+    pub(super) fn write(&mut self) -> Result<()> {
+        self.sql.insert_events(&self.batch.events[self.batch.events_written..])?;
+        self.batch.events_written = self.batch.events.len();
         for project in self.batch.unsaved.drain(..) {
             if let Some(row) = self.projects.get_mut(&project) {
                 self.sql.save_project(row)?;
@@ -154,24 +199,9 @@ impl<'c> Writer<'c> {
     }
 
     pub(super) fn checkup(&mut self) -> Result<Vec<Finding>> {
+        self.write()?;
         let wall_ahead_ms = self.store.clock.wall_ahead_ms(&*self.clock);
         checkup(&self.path, self.connection, self.batch.now, wall_ahead_ms, self.store.retention)
-    }
-
-    /// Wakes those whom the transaction concerns, once it is durable.
-    fn tell(&mut self, done: &Result<(), StoreError>) {
-        let batch = mem::take(&mut self.batch);
-        if done.is_err() {
-            return;
-        }
-        if self.told < self.newest {
-            self.shared.watches.tell(&batch.events);
-            self.told = self.newest;
-            self.shared.newest.send_replace(self.newest);
-        }
-        if self.projects.len() > CACHE_LIMIT {
-            self.projects = HashMap::new();
-        }
     }
 
     /// Looks whether another process has written, and tells those whom it concerns.
@@ -199,7 +229,7 @@ impl<'c> Writer<'c> {
             self.shared.watches.tell(page.iter().map(|recorded| &recorded.event));
         }
         self.told = self.newest;
-        self.shared.newest.send_replace(self.newest);
+        self.shared.tell_newest(self.newest);
         self.version = version;
         Ok(())
     }
