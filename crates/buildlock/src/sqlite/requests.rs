@@ -21,7 +21,8 @@ const ALWAYS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 impl Writer<'_> {
     pub(super) fn apply(&mut self, project: &ProjectId, command: &Command) -> Result<Answer> {
         let now = self.batch.now;
-        if !self.load(project)? {
+        let is_new = !self.load(project)?;
+        if is_new {
             let Command::Lock { request, .. } = command else {
                 return Ok(Answer { outcome: Outcome::refused(Refusal::UnknownProject), now });
             };
@@ -34,7 +35,8 @@ impl Writer<'_> {
             let row = self.sql.insert_project(project, &request.holder)?;
             self.projects.insert(project.clone(), row);
         }
-        let past = self.past_lease(project, command)?;
+        // A new project has no past, or it was just looked up.
+        let past = if is_new { None } else { self.past_lease(project, command)? };
         let Self { sql, projects, batch, store, newest, .. } = self;
         let Some(row) = projects.get_mut(project) else { unreachable!("it was just loaded") };
         let before = fingerprint(row);
@@ -194,8 +196,7 @@ impl Writer<'_> {
 
     /// The lease of the past that the command may be about.
     fn past_lease(&mut self, project: &ProjectId, command: &Command) -> Result<Option<PastLease>> {
-        // A project without events was made for this very request, whose past was looked up before.
-        let row = self.projects.get(project).filter(|row| row.last_event.is_some());
+        let row = self.projects.get(project);
         let Some(key) = row.and_then(|row| row.state.past_key(command)) else { return Ok(None) };
         if row.is_some_and(|row| !row.is_saved) {
             self.write()?;
