@@ -90,22 +90,37 @@ begin
 end;
 
 create trigger projects_locked_by_hand
-before update of build_status on projects
-when old.build_status = 'idle' and new.build_status = 'processing'
+before update on projects
+when old.build_status = 'idle' and (
+  new.build_status = 'processing'
+  or coalesce(
+    new.locked_by, new.locked_at, new.token, new.request, new.operation,
+    new.message, new.ttl_ms, new.expires_at, new.claim_by
+  ) is not null
+)
 begin
   select raise(abort, 'a project is only locked by a lease: use "buildlock lock"');
 end;
 
 create trigger projects_inserted_by_hand
 before insert on projects
-when new.build_status <> 'idle' or new.token is not null
+when new.build_status <> 'idle' or coalesce(
+  new.locked_by, new.locked_at, new.token, new.request, new.operation,
+  new.message, new.ttl_ms, new.expires_at, new.claim_by
+) is not null
 begin
   select raise(abort, 'a project is only locked by a lease: use "buildlock lock"');
 end;
 
-create trigger projects_holder_changed_by_hand
-before update of locked_by, locked_at, token on projects
-when old.build_status = 'processing' and new.build_status = 'processing'
+create trigger projects_lease_changed_by_hand
+before update on projects
+when old.build_status = 'processing' and new.build_status = 'processing' and (
+  new.locked_by, new.locked_at, new.token, new.request, new.operation,
+  new.message, new.ttl_ms, new.expires_at, new.claim_by
+) is not (
+  old.locked_by, old.locked_at, old.token, old.request, old.operation,
+  old.message, old.ttl_ms, old.expires_at, old.claim_by
+)
 begin
   select raise(abort, 'a lease is not changed by hand; to free the project, set build_status to ''idle''');
 end;
