@@ -6,6 +6,8 @@
 
 pub(crate) mod ask;
 pub(crate) mod clock;
+pub(crate) mod files;
+pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod replay;
