@@ -257,6 +257,30 @@ async fn to_change_a_lease_by_hand_is_refused() {
     assert_eq!(lease(desk.store.renew("site", &held).await).token, held.token);
 }
 
+/// Rule 8: one name that makes no sense would stop the sweep of all projects.
+#[tokio::test]
+async fn to_name_a_project_by_hand_as_no_request_can_is_refused() {
+    let desk = Desk::new().await;
+    desk.store.held("site", "ana").await;
+    for name in
+        ["''", "'a' || char(10)", "char(0)", "'b' || char(0)", "char(133)", "char(127)", "printf('%.201c', 'x')"]
+    {
+        for sql in [
+            format!("insert into projects (id, owner) values ({name}, 'x')"),
+            format!("insert into projects (id, owner) values ('new', {name})"),
+            format!("update projects set id = {name}"),
+            format!("update projects set owner = {name} where id = 'site'"),
+        ] {
+            let text = "a project's id and owner are 1 to 200 bytes of text without control characters";
+            assert_eq!(desk.refused(&sql), text, "{sql}");
+        }
+    }
+    for name in ["'a b'", "'🏗'", "printf('%.200c', 'x')", "'[' || char(160)", "'''; drop table projects; --'"] {
+        assert_eq!(desk.types(&format!("insert into projects (id, owner) values ({name}, {name})")), 1);
+    }
+    assert_eq!(desk.store.projects(None, 100).await.unwrap().len(), 6);
+}
+
 /// Rules 11 and 13.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn to_delete_a_held_project_by_hand_frees_it_on_record() {

@@ -10,6 +10,7 @@ use std::thread;
 
 use buildlock::{EventId, LockStore, SqliteStore, StoreError, Verdict};
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use support::ask::{Ask, project, request};
 use support::files::{assert_untouched, beside, contents, make_store};
 use support::process::{Player, file, hear, playing, report};
@@ -229,7 +230,9 @@ async fn a_value_that_makes_no_sense_is_told_as_damage() {
         let (_folder, path) = place();
         make_store(&path).await;
         let store = SqliteStore::open(&path).await.unwrap();
-        drop(database(&path, nonsense));
+        let rot = database(&path, "");
+        rot.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false).unwrap();
+        assert!(rot.execute(nonsense, []).unwrap() > 0);
         let error = store.status(&project("site 3")).await.expect_err(nonsense);
         assert!(matches!(&error, StoreError::Corrupt { .. }), "{nonsense}: {error:?}");
     }

@@ -125,6 +125,27 @@ begin
   select raise(abort, 'a lease is not changed by hand; to free the project, set build_status to ''idle''');
 end;
 
+-- A name that no request can have would keep the project, and every list of projects, from being read.
+create trigger projects_named_by_hand
+before insert on projects
+begin
+  select raise(abort, 'a project''s id and owner are 1 to 200 bytes of text without control characters')
+  from (select new.id as name union all select new.owner)
+  where length(cast(name as blob)) not between 1 and 200
+    or instr(cast(name as blob), x'00') > 0
+    or name glob '*[' || char(1) || '-' || char(31) || char(127) || '-' || char(159) || ']*';
+end;
+
+create trigger projects_renamed_by_hand
+before update of id, owner on projects
+begin
+  select raise(abort, 'a project''s id and owner are 1 to 200 bytes of text without control characters')
+  from (select new.id as name union all select new.owner)
+  where length(cast(name as blob)) not between 1 and 200
+    or instr(cast(name as blob), x'00') > 0
+    or name glob '*[' || char(1) || '-' || char(31) || char(127) || '-' || char(159) || ']*';
+end;
+
 create trigger projects_deleted_by_hand
 before delete on projects
 begin
