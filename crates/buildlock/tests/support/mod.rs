@@ -8,9 +8,11 @@ pub(crate) mod ask;
 pub(crate) mod clock;
 pub(crate) mod files;
 pub(crate) mod load;
+pub(crate) mod faulty;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod replay;
+pub(crate) mod site;
 
 use std::time::Duration;
 
