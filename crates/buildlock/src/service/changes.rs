@@ -39,14 +39,15 @@ impl Changes {
                 self.after = recorded.id;
                 return Ok(recorded);
             }
-            if *self.newest.borrow_and_update() <= self.after {
+            let newest = *self.newest.borrow_and_update();
+            if newest <= self.after {
                 self.newest.changed().await.map_err(|_| StoreError::Closed)?;
                 continue;
             }
             self.page = self.store.events_after(self.after, PAGE).await?.into();
             if self.page.is_empty() {
-                // The newest events have been pruned.
-                self.after = *self.newest.borrow();
+                // All up to that one have been pruned; there may be newer ones by now.
+                self.after = newest;
             }
         }
     }
