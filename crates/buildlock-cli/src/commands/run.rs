@@ -178,7 +178,7 @@ async fn build(
         }
         End::Lost(loss) => {
             let grace = match &*loss {
-                Loss::Ended { .. } => GRACE_WHEN_ENDED,
+                Loss::Ended { .. } | Loss::Unknown { .. } => GRACE_WHEN_ENDED,
                 Loss::NotRenewed { .. } => lease.deadline().kill_at().saturating_sub(since_boot()),
             };
             let report = child.stop(grace).await;

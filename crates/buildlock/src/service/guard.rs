@@ -5,13 +5,12 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buildlock_core::{Busy, Command, How, Lease, LeaseDeadline, Outcome, PastLease, ProjectId};
+use buildlock_core::{Busy, Command, How, Lease, LeaseDeadline, Outcome, PastLease, ProjectId, Refusal};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
 
 use super::timer::sleep_until;
-use super::{LockError, unlocked};
+use super::{LockError, RETRY_EVERY, refusal_text, unlocked};
 use crate::Watcher;
 use crate::sqlite::since_boot;
 use crate::store::{LockStore, News};
@@ -63,6 +62,12 @@ pub enum Loss {
         /// Who holds the project now.
         now: Option<Busy>,
     },
+    /// The store does not know it any more, as when its project was deleted by hand or an older copy
+    /// of the store was put in its place.
+    Unknown {
+        /// What the store says instead.
+        refusal: Box<Refusal>,
+    },
     /// It could not be renewed in time, so the store may soon grant to another.
     NotRenewed {
         /// What the store said last.
@@ -73,7 +78,6 @@ pub enum Loss {
 impl LeaseGuard {
     pub(super) fn new(store: Arc<dyn LockStore>, project: ProjectId, lease: Lease, deadline: LeaseDeadline) -> Self {
         let (sender, state) = watch::channel(State { deadline, loss: None });
-        // The watch begins here, before anybody can end the lease unseen.
         let end = store.watch(&project, News::End(lease.token));
         let renewer = Renewer { store: Arc::clone(&store), project: project.clone(), lease: lease.clone() };
         let renewing = tokio::spawn(renewer.run(sender, end)).abort_handle();
@@ -98,8 +102,11 @@ impl LeaseGuard {
         match state.wait_for(|state| state.loss.is_some()).await.ok().and_then(|state| state.loss.clone()) {
             Some(loss) => loss,
             // The renewer ends without a loss only when this guard, which is borrowed here, is dropped
-            // or its runtime is shut down: then nobody is left to be told.
-            None => std::future::pending().await,
+            // or the runtime that it was locked in is shut down.
+            None => {
+                sleep_until(self.deadline().stop_at()).await;
+                Loss::NotRenewed { problem: "the runtime that it was locked in has ended".to_owned() }
+            }
         }
     }
 
@@ -166,6 +173,7 @@ impl fmt::Display for Loss {
                     How::FreedByHand => write!(f, "the project was set to idle by hand"),
                 }
             }
+            Loss::Unknown { refusal } => write!(f, "the store does not know it: {}", refusal_text(refusal)),
             Loss::NotRenewed { problem } => write!(f, "it could not be renewed in time ({problem})"),
         }
     }
@@ -181,35 +189,42 @@ struct Renewer {
 impl Renewer {
     async fn run(self, state: watch::Sender<State>, end: Watcher) {
         let mut deadline = state.borrow().deadline;
-        let mut next_try = deadline.renew_at();
+        let mut next_try = deadline.renew_at().min(since_boot() + FIRST_LOOK_AFTER);
         let loss = loop {
             tokio::select! {
                 () = sleep_until(next_try) => {}
                 () = end.changed() => {}
             }
-            let sent_at = since_boot();
-            let left = deadline.stop_at().saturating_sub(sent_at);
-            let problem = match timeout(left, self.renew(sent_at)).await {
-                Ok(Ok(renewed)) => {
+            let renewed = tokio::select! {
+                biased;
+                () = sleep_until(deadline.stop_at()) => {
+                    break Loss::NotRenewed { problem: "the store did not answer".to_owned() };
+                }
+                renewed = self.renew() => renewed,
+            };
+            let problem = match renewed {
+                Ok(renewed) => {
                     deadline = renewed;
                     state.send_modify(|state| state.deadline = renewed);
                     next_try = deadline.renew_at();
                     continue;
                 }
-                Ok(Err(LockError::Lost(loss))) => break *loss,
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "the store did not answer".to_owned(),
+                Err(LockError::Lost(loss)) => break *loss,
+                Err(LockError::Refused(refusal)) => break Loss::Unknown { refusal },
+                Err(error) => error.to_string(),
             };
-            next_try = since_boot() + self.lease.ttl.get() / RETRIES_PER_TTL;
+            next_try = since_boot() + RETRY_EVERY.min(self.lease.ttl.get() / RETRIES_PER_TTL);
+            // Whatever the watch says: a store that fails tells all who watch to look again.
+            sleep_until(next_try.min(deadline.stop_at())).await;
             if next_try >= deadline.stop_at() {
-                sleep_until(deadline.stop_at()).await;
                 break Loss::NotRenewed { problem };
             }
         };
         state.send_modify(|state| state.loss = Some(loss));
     }
 
-    async fn renew(&self, sent_at: Duration) -> Result<LeaseDeadline, LockError> {
+    async fn renew(&self) -> Result<LeaseDeadline, LockError> {
+        let sent_at = since_boot();
         let Lease { token, holder, .. } = &self.lease;
         let renew = Command::Renew { token: *token, holder: holder.clone(), ttl: None };
         let answer = self.store.apply(&self.project, renew).await?;
@@ -220,5 +235,9 @@ impl Renewer {
     }
 }
 
-/// A renewal that failed is tried again this often in a TTL.
+/// When a lease is first looked at. Between the store's answer and the watch for the lease's end it
+/// may have ended unseen, and a third of a long TTL is too late to learn of that.
+const FIRST_LOOK_AFTER: Duration = Duration::from_secs(1);
+
+/// A renewal that failed is tried again at least this often in a TTL.
 const RETRIES_PER_TTL: u32 = 16;
