@@ -14,7 +14,7 @@ use buildlock_core::{
     Refusal, TICKET_LIFE, Timestamp, Wait,
 };
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 pub use self::changes::Changes;
 pub use self::guard::{LeaseGuard, Loss};
@@ -26,7 +26,7 @@ use crate::{StoreError, open_store};
 /// (rule 8).
 const SETTLE_EVERY: Duration = Duration::from_millis(500);
 
-/// How soon a waiter asks again when the store could not answer.
+/// How soon a waiter or a holder asks again when the store could not answer.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
 /// Locks projects for a program.
@@ -134,35 +134,43 @@ impl LockService {
         loop {
             let sent_at = since_boot();
             let lock = Command::Lock { request: request.clone(), if_locked };
-            let look_again = match store.apply(project, lock).await {
-                Ok(answer) => {
-                    last_heard = Instant::now();
-                    match answer.outcome {
-                        Outcome::Held(lease) => {
-                            taken_back.store = None;
-                            // Not the TTL: an answer to a repeated request may tell of an older grant.
-                            let deadline = LeaseDeadline::new(sent_at, lease.expires_at.since(answer.now));
-                            return Ok(LeaseGuard::new(Arc::clone(store), project.clone(), lease, deadline));
-                        }
-                        Outcome::Queued(place) => {
-                            tell(&place, answer.now);
-                            last_place = Some(place);
-                            KEEP_IN_TOUCH_EVERY
-                        }
-                        outcome => {
-                            taken_back.store = None;
-                            return Err(LockError::from(outcome));
+            let answer = tokio::select! {
+                biased;
+                answer = store.apply(project, lock) => Some(answer),
+                // Whoever has no place yet cannot be told where it stood.
+                () = sleep_until(over_at), if last_place.is_some() => None,
+            };
+            match answer {
+                Some(Ok(answer)) => match answer.outcome {
+                    Outcome::Held(lease) => {
+                        // Not the TTL: an answer to a repeated request may tell of an older grant.
+                        let deadline = LeaseDeadline::new(sent_at, lease.expires_at.since(answer.now));
+                        let lease = LeaseGuard::new(Arc::clone(store), project.clone(), lease, deadline);
+                        taken_back.store = None;
+                        return Ok(lease);
+                    }
+                    Outcome::Queued(place) => {
+                        tell(&place, answer.now);
+                        last_place = Some(place);
+                        last_heard = Instant::now();
+                        tokio::select! {
+                            () = turn.changed() => {}
+                            () = sleep_until(over_at.min(last_heard + KEEP_IN_TOUCH_EVERY)) => {}
                         }
                     }
+                    outcome => {
+                        taken_back.store = None;
+                        return Err(LockError::from(outcome));
+                    }
+                },
+                // Whatever the watch says: a store that fails tells all who watch to look again.
+                Some(Err(StoreError::Unavailable { .. }))
+                    if last_place.is_some() && last_heard.elapsed() < TICKET_LIFE =>
+                {
+                    sleep_until(over_at.min(Instant::now() + RETRY_EVERY)).await;
                 }
-                Err(StoreError::Unavailable { .. }) if last_place.is_some() && last_heard.elapsed() < TICKET_LIFE => {
-                    RETRY_EVERY
-                }
-                Err(error) => return Err(error.into()),
-            };
-            tokio::select! {
-                () = turn.changed() => {}
-                () = sleep(look_again.min(over_at.saturating_duration_since(Instant::now()))) => {}
+                Some(Err(error)) => return Err(error.into()),
+                None => {}
             }
             if let Some(place) = last_place.take_if(|_| Instant::now() >= over_at) {
                 return Err(LockError::WaitOver(Box::new(place)));
@@ -217,7 +225,8 @@ impl LockService {
         }
     }
 
-    /// Everything that happens in the store after `after`; from now on if there is none.
+    /// Everything that happens in the store after `after`; from now on if there is none. What another
+    /// process wrote in the last half second may then be among it.
     ///
     /// ```
     /// # use buildlock::{EventKind, LockRequest, LockService, SqliteStore, Wait};
