@@ -1,13 +1,14 @@
 //! Opens the file: refuses what must not be touched, makes or upgrades what is buildlock's.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, OptionalExtension, params};
 
 use super::clock::{Clock, ClockRecord};
 use crate::StoreError;
@@ -33,15 +34,23 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Opens the store's file, made and upgraded if need be.
 pub(super) fn open(path: &Path, clock: &dyn Clock) -> Result<Connection, StoreError> {
     refuse_network_drive(path)?;
+    refuse_other_files(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(|error| cannot_open(path, &error))?;
-    configure(&mut connection).map_err(|error| store_error(path, &error))?;
-    // Nothing has been written so far: what is not buildlock's stays as it is.
+    let told = |error| store_error(path, &error);
+    // SQLite opens a file that it may not write for reading.
+    if connection.is_readonly(MAIN_DB).map_err(told)? {
+        return Err(may_not_write(path));
+    }
+    configure(&mut connection).map_err(told)?;
+    // Nothing is written so far, nor when this is closed now: what is not buildlock's stays as it is.
+    keep_log(&connection).map_err(told)?;
     check_owner(path, &connection)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(told)?;
     enter_wal_mode(path, &connection)?;
     migrate(path, &connection, clock)?;
     // From here on `durable.rs` waits for the disk.
-    connection.pragma_update(None, "synchronous", "normal").map_err(|error| store_error(path, &error))?;
+    connection.pragma_update(None, "synchronous", "normal").map_err(told)?;
     Ok(connection)
 }
 
@@ -49,6 +58,14 @@ fn configure(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.busy_handler(Some(wait_for_others))?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     connection.pragma_update(None, "synchronous", "full")
+}
+
+/// Has SQLite leave a log alone on closing that its program did not finish. (One without content it
+/// made itself, and removes.)
+fn keep_log(connection: &Connection) -> rusqlite::Result<()> {
+    let log = connection.path().map(|path| format!("{path}-wal"));
+    let is_unfinished = log.is_some_and(|log| fs::metadata(log).is_ok_and(|log| log.len() > 0));
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, is_unfinished).map(drop)
 }
 
 fn check_owner(path: &Path, connection: &Connection) -> Result<(), StoreError> {
@@ -128,9 +145,9 @@ fn set_clock(connection: &Connection, clock: &dyn Clock) -> rusqlite::Result<()>
         None => ClockRecord::new(clock),
         Some(kept) => {
             let record = kept.clone().for_this_boot(clock);
-            let in_use: Option<i64> = connection.query_row(include_str!("sql/next_due.sql"), [], |row| row.get(0))?;
             let is_wrong = record.wall_ahead_ms(clock).abs() > 1_000;
-            if is_wrong && in_use.is_none() { ClockRecord::new(clock) } else { record }
+            let is_in_use = || connection.query_row(include_str!("sql/is_in_use.sql"), [], |row| row.get::<_, bool>(0));
+            if is_wrong && !is_in_use()? { ClockRecord::new(clock) } else { record }
         }
     };
     if kept.as_ref() != Some(&record) {
@@ -168,33 +185,70 @@ fn cannot_open(path: &Path, error: &rusqlite::Error) -> StoreError {
     StoreError::CannotOpen { path: path.to_owned(), problem }
 }
 
+fn may_not_write(path: &Path) -> StoreError {
+    let problem = "this user may not write the file or its folder; check the permissions".to_owned();
+    StoreError::CannotOpen { path: path.to_owned(), problem }
+}
+
+fn not_sqlite(path: &Path) -> StoreError {
+    StoreError::NotAStore { path: path.to_owned(), problem: "it is not a SQLite file".to_owned() }
+}
+
 /// What an error of SQLite means to the store's user.
 pub(super) fn store_error(path: &Path, error: &rusqlite::Error) -> StoreError {
-    let path = path.to_owned();
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt) => StoreError::Corrupt { path, detail: error.to_string() },
-        Some(ErrorCode::NotADatabase) => StoreError::NotAStore { path, problem: "it is not a SQLite file".to_owned() },
-        Some(ErrorCode::CannotOpen) => cannot_open(&path, error),
-        Some(ErrorCode::ReadOnly) => {
-            let problem = "this user may not write the file or its folder; check the permissions".to_owned();
-            StoreError::CannotOpen { path, problem }
-        }
-        code => StoreError::Unavailable { path, problem: unavailable(code, error) },
+        Some(ErrorCode::DatabaseCorrupt) => corrupt(path, error),
+        Some(ErrorCode::NotADatabase) => not_sqlite(path),
+        Some(ErrorCode::CannotOpen) => cannot_open(path, error),
+        Some(ErrorCode::ReadOnly) => may_not_write(path),
+        None if is_nonsense(error) => corrupt(path, error),
+        code => StoreError::Unavailable { path: path.to_owned(), problem: unavailable(path, code, error) },
     }
 }
 
-fn unavailable(code: Option<ErrorCode>, error: &rusqlite::Error) -> String {
+fn corrupt(path: &Path, error: &rusqlite::Error) -> StoreError {
+    StoreError::Corrupt { path: path.to_owned(), detail: error.to_string() }
+}
+
+/// Whether a value was read that no store would have written.
+fn is_nonsense(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
+    matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..))
+}
+
+fn unavailable(path: &Path, code: Option<ErrorCode>, error: &rusqlite::Error) -> String {
     match code {
-        Some(ErrorCode::DiskFull) => "the disk is full; nothing was changed: free some space and try again".to_owned(),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             format!("another process has kept it locked for {} s; find it with: fuser -v FILE", PATIENCE.as_secs())
         }
+        // The index of the log is a file as well; where it finds no space SQLite only says "I/O error".
+        Some(ErrorCode::DiskFull) => FULL.to_owned(),
+        Some(ErrorCode::SystemIoFailure) if has_no_space(path) => FULL.to_owned(),
         _ => error.to_string(),
     }
 }
 
+const FULL: &str = "the disk is full; nothing was changed: free some space and try again";
+
+fn has_no_space(path: &Path) -> bool {
+    const INDEX_BYTES: u64 = 32 << 10;
+    rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < INDEX_BYTES)
+}
+
+/// SQLite takes a file that is too short to be a database for an empty one, and would write over it.
+fn refuse_other_files(path: &Path) -> Result<(), StoreError> {
+    const MAGIC: &[u8] = b"SQLite format 3\0";
+    let mut start = Vec::new();
+    match File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut start)) {
+        Ok(_) if !start.is_empty() && start != MAGIC => Err(not_sqlite(path)),
+        // What cannot be read is told by SQLite.
+        _ => Ok(()),
+    }
+}
+
 fn refuse_network_drive(path: &Path) -> Result<(), StoreError> {
-    let existing = path.ancestors().find(|part| part.exists()).unwrap_or(Path::new("/"));
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let existing = absolute.ancestors().find(|part| part.exists()).unwrap_or(Path::new("/"));
     let (Ok(metadata), Ok(mounts)) = (fs::metadata(existing), fs::read_to_string("/proc/self/mountinfo")) else {
         return Ok(());
     };

@@ -6,9 +6,9 @@
 
 pub(crate) mod ask;
 pub(crate) mod clock;
+pub(crate) mod faulty;
 pub(crate) mod files;
 pub(crate) mod load;
-pub(crate) mod faulty;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod replay;

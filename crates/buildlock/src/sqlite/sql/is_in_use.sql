@@ -1,0 +1,3 @@
+select
+  exists (select 1 from projects where due_at is not null and build_status = 'processing')
+  or exists (select 1 from tickets)
