@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::deadline::CLAIM_WITHIN;
 use crate::{Holder, LockRequest, Message, Operation, Reason, RequestId, Timestamp, Token, Ttl};
 
 /// One grant of a project's lock.
@@ -28,6 +29,11 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// The lease that was handed to the waiter with this request: it must be claimed (rule 7).
+    pub fn handed_over(request: &LockRequest, token: Token, at: Timestamp) -> Self {
+        Self::grant(request, token, at, Some(at.after(CLAIM_WITHIN)))
+    }
+
     pub(crate) fn grant(request: &LockRequest, token: Token, now: Timestamp, claim_by: Option<Timestamp>) -> Self {
         Self {
             token,

@@ -1,6 +1,6 @@
 //! One project's lock: its state, and every decision about it.
 
-use crate::deadline::{CLAIM_WITHIN, TICKET_LIFE};
+use crate::deadline::TICKET_LIFE;
 use crate::{
     Busy, Command, Decision, Ended, Event, EventKind, Holder, How, IfLocked, Lease, LockRequest, Outcome, PastKey,
     PastLease, Place, QUEUE_LIMIT, Queue, Reason, Refusal, RequestId, TicketChange, TicketNumber, Timestamp, Token,
@@ -137,7 +137,7 @@ impl Turn<'_> {
             return Outcome::refused(Refusal::Lost { lease: past, now: self.busy() });
         }
         let Some(busy) = self.busy() else {
-            return Outcome::Held(self.grant(request, None));
+            return Outcome::Held(self.grant(Lease::grant(request, self.decision.next_token, now, None)));
         };
         if let Some((ticket, position)) = self.project.queue.find(request.id) {
             if ticket.request != *request {
@@ -240,11 +240,9 @@ impl Turn<'_> {
         self.project.busy(self.now)
     }
 
-    fn grant(&mut self, request: &LockRequest, claim_by: Option<Timestamp>) -> Lease {
+    fn grant(&mut self, lease: Lease) -> Lease {
         debug_assert!(self.project.lease.is_none(), "rule 1: one lease at a time");
-        let token = self.decision.next_token;
-        self.decision.next_token = token.next();
-        let lease = Lease::grant(request, token, self.now, claim_by);
+        self.decision.next_token = lease.token.next();
         self.record(Event::of_lease(EventKind::Granted, &lease, self.now));
         self.project.lease = Some(lease.clone());
         lease
@@ -262,7 +260,8 @@ impl Turn<'_> {
             && let Some(ticket) = self.project.queue.pop()
         {
             self.ticket_gone(ticket.number);
-            self.grant(&ticket.request, Some(self.now.after(CLAIM_WITHIN)));
+            let lease = Lease::handed_over(&ticket.request, self.decision.next_token, self.now);
+            self.grant(lease);
         }
     }
 

@@ -39,5 +39,7 @@ pub use buildlock_core::*;
 pub use error::StoreError;
 pub use service::{Changes, LeaseGuard, LockError, LockService, Loss};
 pub use sqlite::{Clock, SqliteStore, SystemClock, migrations, since_boot};
-pub use store::{Answer, Deleted, EventId, Finding, LockStore, News, Recorded, Retention, Status, Verdict, Watcher};
+pub use store::{
+    Answer, Deleted, EventId, Finding, Grant, LockStore, News, Recorded, Retention, Status, Verdict, Watcher,
+};
 pub use url::open_store;

@@ -2,12 +2,12 @@
 //! the clock, the tokens and the history, and makes each decision durable before it answers.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use buildlock_core::{Busy, Command, Event, Holder, Lease, Outcome, ProjectId, RequestId, Ticket, Timestamp, Token};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::StoreError;
 
@@ -200,8 +200,24 @@ pub enum News {
 /// Waits for one piece of news. Dropping it ends the watch.
 #[derive(Debug)]
 pub struct Watcher {
-    pub(crate) notify: Arc<tokio::sync::Notify>,
+    pub(crate) told: Arc<Told>,
     pub(crate) _unwatch: Box<dyn Unwatch>,
+}
+
+/// What a [`Watcher`] was told.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) news: Notify,
+    pub(crate) grant: OnceLock<Grant>,
+}
+
+/// The grant of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// The lease's fencing token.
+    pub token: Token,
+    /// When it was granted, by the store's clock.
+    pub at: Timestamp,
 }
 
 /// Ends a watch when it is dropped.
@@ -211,6 +227,12 @@ impl Watcher {
     /// Resolves when there may be news since the watch began or since this last resolved: ask the
     /// store then. News that nobody waited for is kept. Cancel-safe.
     pub async fn changed(&self) {
-        self.notify.notified().await;
+        self.told.news.notified().await;
+    }
+
+    /// The grant that [`News::Turn`] waited for, if the store told of it so far: it need not be asked
+    /// then.
+    pub fn grant(&self) -> Option<Grant> {
+        self.told.grant.get().copied()
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use buildlock::{
-    EventKind, LeaseGuard, LockError, LockRequest, LockService, LockStore, Place, QUEUE_LIMIT, StoreError, TICKET_LIFE,
-    Wait,
+    CLAIM_WITHIN, EventKind, How, KEEP_IN_TOUCH_EVERY, LeaseGuard, LockError, LockRequest, LockService, LockStore,
+    Loss, Place, QUEUE_LIMIT, StoreError, TICKET_LIFE, Wait, since_boot,
 };
 use support::ask::{Ask, request, seconds, ttl};
 use support::faulty::{Call, Fault};
@@ -93,7 +93,7 @@ async fn waiters_are_told_their_place_and_served_in_order() {
         let token = held.token;
         held.unlock().await.unwrap();
         held = waiter.granted().await;
-        assert_eq!((held.holder.as_str(), held.token > token, held.claim_by), (holder, true, None));
+        assert_eq!((held.holder.as_str(), held.token > token), (holder, true));
     }
 }
 
@@ -111,8 +111,8 @@ async fn a_dead_holders_project_is_granted_to_the_next_within_a_second_without_a
     let lease = within(seconds(1), "the turn", waiter.granted()).await;
     assert_eq!(
         (lease.holder.as_str(), site.line.count(Call::Lock)),
-        ("ben", 2),
-        "he asked for a place, and for his turn"
+        ("ben", 1),
+        "he asked for a place, and was told of his turn"
     );
 }
 
@@ -148,14 +148,64 @@ async fn a_wait_that_is_over_gives_the_ticket_back() {
 #[tokio::test]
 async fn a_store_that_does_not_answer_does_not_prolong_a_wait() {
     let site = Site::new().await;
-    let held = site.locked().await;
-    let waiter = Waiter::queued(&site, "ben", Wait::new(seconds(1)).unwrap()).await;
+    let _held = site.locked().await;
+    let wait = KEEP_IN_TOUCH_EVERY + Duration::from_millis(300);
+    let waiter = Waiter::queued(&site, "ben", Wait::new(wait).unwrap()).await;
     site.line.fail(Call::Lock, Fault::HeldUp);
-    // It is ben's turn, and he asks for it.
-    held.unlock().await.unwrap();
+    // He keeps in touch, and is not heard.
     site.line.made(Call::Lock, 3).await;
     assert!(matches!(waiter.refused().await, LockError::WaitOver(_)));
-    assert!(site.is_idle().await, "what was handed to him is given back");
+    assert!(site.store.waiters("site").await.is_empty(), "his place is given back");
+}
+
+/// Rule 7: whoever is told of its turn has its lease at once, and claims it meanwhile.
+#[tokio::test]
+async fn a_lease_that_was_handed_over_is_claimed_by_its_guard() {
+    let site = Site::new().await;
+    let held = site.locked().await;
+    let waiter = Waiter::queued(&site, "ben", long()).await;
+    site.line.fail(Call::Renew, Fault::HeldUp);
+    held.unlock().await.unwrap();
+    let lease = waiter.granted().await;
+    let unclaimed = site.store.see("site").await.lease.unwrap();
+    assert_eq!(*lease, unclaimed, "what it was told is what the store has");
+    assert_eq!(unclaimed.claim_by, Some(unclaimed.acquired_at.after(CLAIM_WITHIN)));
+    assert!(lease.deadline().ends_at() <= since_boot() + CLAIM_WITHIN, "rule 14: until it is claimed");
+    let renewals = site.line.count(Call::Renew);
+    site.line.mend();
+    site.line.done(Call::Renew, renewals).await;
+    assert_eq!(site.store.see("site").await.lease.unwrap().claim_by, None);
+    until("its user knows", async || lease.deadline().ends_at() > since_boot() + CLAIM_WITHIN).await;
+}
+
+/// Rule 7.
+#[tokio::test]
+async fn a_lease_that_is_kept_before_it_is_claimed_is_claimed() {
+    let site = Site::new().await;
+    let held = site.locked().await;
+    let waiter = Waiter::queued(&site, "ben", long()).await;
+    site.line.fail(Call::Renew, Fault::HeldUp);
+    held.unlock().await.unwrap();
+    let guard = waiter.granted().await;
+    site.line.mend();
+    let kept = guard.keep();
+    assert!(kept.claim_by.is_some());
+    until("it is claimed", async || site.store.see("site").await.lease.unwrap().claim_by.is_none()).await;
+}
+
+/// Rule 14: what was told too late is no lease any more.
+#[tokio::test]
+async fn a_turn_that_is_over_when_its_waiter_hears_of_it_is_lost() {
+    let site = Site::new().await;
+    let held = site.locked().await;
+    let waiter = Waiter::queued(&site, "ben", long()).await;
+    site.line.fail(Call::Renew, Fault::HeldUp);
+    held.unlock().await.unwrap();
+    let lease = waiter.granted().await;
+    site.clock.advance(CLAIM_WITHIN);
+    site.line.mend();
+    let loss = soon("the loss", lease.lost()).await;
+    assert!(matches!(&loss, Loss::Ended { lease, .. } if lease.ended.how == How::Unclaimed), "{loss}");
 }
 
 /// Rule 6.
@@ -191,19 +241,18 @@ async fn a_lease_that_was_granted_to_one_who_is_cancelled_meanwhile_is_unlocked(
 
 /// Rule 7: what was handed over need not wait for its claim to run out.
 #[tokio::test]
-async fn a_lease_that_was_handed_to_one_who_is_cancelled_meanwhile_passes_on() {
+async fn a_lease_that_is_given_back_before_it_is_claimed_passes_on() {
     let site = Site::new().await;
     let held = site.locked().await;
     let ben = Waiter::queued(&site, "ben", long()).await;
     let cleo = Waiter::queued(&site, "cleo", long()).await;
-    site.line.fail(Call::Lock, Fault::HeldUp);
+    site.line.fail(Call::Renew, Fault::HeldUp);
     held.unlock().await.unwrap();
-    site.line.made(Call::Lock, 4).await;
+    let lease = ben.granted().await;
     assert_eq!(site.store.holder("site").await.as_deref(), Some("ben"));
-    ben.cancel().await;
-    assert_eq!(site.store.holder("site").await.as_deref(), Some("cleo"));
-    site.line.mend();
-    cleo.granted().await;
+    drop(lease);
+    let _cleo = cleo.granted().await;
+    assert_eq!(site.store.kinds("site").await[3..], [EventKind::Unlocked, EventKind::Granted].repeat(2));
 }
 
 /// Rule 12: nobody knows whether it was done, so it is taken back.

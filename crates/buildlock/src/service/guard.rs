@@ -127,6 +127,9 @@ impl LeaseGuard {
     /// or ends by itself.
     pub fn keep(mut self) -> Lease {
         self.is_settled = true;
+        if self.lease.claim_by.is_some() {
+            self.store.send(&self.project, renew_command(&self.lease));
+        }
         self.lease.clone()
     }
 
@@ -189,7 +192,10 @@ struct Renewer {
 impl Renewer {
     async fn run(self, state: watch::Sender<State>, end: Watcher) {
         let mut deadline = state.borrow().deadline;
-        let mut next_try = deadline.renew_at().min(since_boot() + FIRST_LOOK_AFTER);
+        let mut next_try = match self.lease.claim_by {
+            Some(_) => since_boot(),
+            None => deadline.renew_at().min(since_boot() + FIRST_LOOK_AFTER),
+        };
         let loss = loop {
             tokio::select! {
                 () = sleep_until(next_try) => {}
@@ -225,14 +231,16 @@ impl Renewer {
 
     async fn renew(&self) -> Result<LeaseDeadline, LockError> {
         let sent_at = since_boot();
-        let Lease { token, holder, .. } = &self.lease;
-        let renew = Command::Renew { token: *token, holder: holder.clone(), ttl: None };
-        let answer = self.store.apply(&self.project, renew).await?;
+        let answer = self.store.apply(&self.project, renew_command(&self.lease)).await?;
         match answer.outcome {
             Outcome::Held(lease) => Ok(LeaseDeadline::new(sent_at, lease.expires_at.since(answer.now))),
             outcome => Err(LockError::from(outcome)),
         }
     }
+}
+
+fn renew_command(lease: &Lease) -> Command {
+    Command::Renew { token: lease.token, holder: lease.holder.clone(), ttl: None }
 }
 
 /// When a lease is first looked at. Between the store's answer and the watch for the lease's end it

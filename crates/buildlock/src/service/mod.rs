@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buildlock_core::{
-    Busy, Command, IfLocked, KEEP_IN_TOUCH_EVERY, LeaseDeadline, LockRequest, Outcome, PastLease, Place, ProjectId,
-    Refusal, TICKET_LIFE, Timestamp, Wait,
+    Busy, Command, IfLocked, KEEP_IN_TOUCH_EVERY, Lease, LeaseDeadline, LockRequest, Outcome, PastLease, Place,
+    ProjectId, Refusal, TICKET_LIFE, Timestamp, Wait,
 };
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 pub use self::changes::Changes;
 pub use self::guard::{LeaseGuard, Loss};
 use crate::sqlite::since_boot;
-use crate::store::{EventId, LockStore, News};
+use crate::store::{EventId, Grant, LockStore, News};
 use crate::{StoreError, open_store};
 
 /// How often time is looked at, so that the next waiter is granted within a second of an expiry
@@ -144,7 +144,7 @@ impl LockService {
                 Some(Ok(answer)) => match answer.outcome {
                     Outcome::Held(lease) => {
                         // Not the TTL: an answer to a repeated request may tell of an older grant.
-                        let deadline = LeaseDeadline::new(sent_at, lease.expires_at.since(answer.now));
+                        let deadline = LeaseDeadline::new(sent_at, lease.ends_at().since(answer.now));
                         let lease = LeaseGuard::new(Arc::clone(store), project.clone(), lease, deadline);
                         taken_back.store = None;
                         return Ok(lease);
@@ -156,6 +156,16 @@ impl LockService {
                         tokio::select! {
                             () = turn.changed() => {}
                             () = sleep_until(over_at.min(last_heard + KEEP_IN_TOUCH_EVERY)) => {}
+                        }
+                        // Told of its grant, it need not ask: the guard's first renewal claims the lease.
+                        if let Some(Grant { token, at }) = turn.grant() {
+                            let lease = Lease::handed_over(&request, token, at);
+                            let deadline = LeaseDeadline::new(sent_at, lease.ends_at().since(answer.now));
+                            if since_boot() < deadline.stop_at() {
+                                let lease = LeaseGuard::new(Arc::clone(store), project.clone(), lease, deadline);
+                                taken_back.store = None;
+                                return Ok(lease);
+                            }
                         }
                     }
                     outcome => {

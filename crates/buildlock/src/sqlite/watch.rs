@@ -5,11 +5,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use buildlock_core::{Event, EventKind};
-use tokio::sync::Notify;
 
-use crate::store::{News, Unwatch, Watcher};
+use crate::store::{Grant, News, Told, Unwatch, Watcher};
 
-type Map = HashMap<News, Vec<Arc<Notify>>>;
+type Map = HashMap<News, Vec<Arc<Told>>>;
 
 #[derive(Debug, Default)]
 pub(crate) struct Watches {
@@ -18,10 +17,10 @@ pub(crate) struct Watches {
 
 impl Watches {
     pub(crate) fn watch(self: &Arc<Self>, news: News) -> Watcher {
-        let notify = Arc::new(Notify::new());
-        self.with(|map| map.entry(news).or_default().push(Arc::clone(&notify)));
-        let registered = Registered { watches: Arc::clone(self), news, notify: Arc::clone(&notify) };
-        Watcher { notify, _unwatch: Box::new(registered) }
+        let told = Arc::<Told>::default();
+        self.with(|map| map.entry(news).or_default().push(Arc::clone(&told)));
+        let registered = Registered { watches: Arc::clone(self), news, told: Arc::clone(&told) };
+        Watcher { told, _unwatch: Box::new(registered) }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -40,8 +39,11 @@ impl Watches {
                     kind if kind.end().is_some() => event.token.map(News::End),
                     _ => None,
                 };
-                for notify in news.and_then(|news| map.get(&news)).into_iter().flatten() {
-                    notify.notify_one();
+                for told in news.and_then(|news| map.get(&news)).into_iter().flatten() {
+                    if let Some(token) = event.token.filter(|_| event.kind == EventKind::Granted) {
+                        told.grant.get_or_init(|| Grant { token, at: event.at });
+                    }
+                    told.news.notify_one();
                 }
             }
         });
@@ -49,7 +51,7 @@ impl Watches {
 
     /// Wakes everybody: there may be news of all.
     pub(crate) fn tell_all(&self) {
-        self.with(|map| map.values().flatten().for_each(|notify| notify.notify_one()));
+        self.with(|map| map.values().flatten().for_each(|told| told.news.notify_one()));
     }
 
     fn with<T>(&self, use_map: impl FnOnce(&mut Map) -> T) -> T {
@@ -62,7 +64,7 @@ impl Watches {
 struct Registered {
     watches: Arc<Watches>,
     news: News,
-    notify: Arc<Notify>,
+    told: Arc<Told>,
 }
 
 impl Unwatch for Registered {}
@@ -71,7 +73,7 @@ impl Drop for Registered {
     fn drop(&mut self) {
         self.watches.with(|map| {
             if let Some(watchers) = map.get_mut(&self.news) {
-                watchers.retain(|notify| !Arc::ptr_eq(notify, &self.notify));
+                watchers.retain(|told| !Arc::ptr_eq(told, &self.told));
                 if watchers.is_empty() {
                     map.remove(&self.news);
                 }
