@@ -14,8 +14,8 @@ use crate::load::Times;
 /// A page of SQLite's.
 const PAGE: usize = 4096;
 
-/// After so many pages SQLite begins to write its log from the start again.
-const LOG_PAGES: u64 = 1_000;
+/// After so many pages the store begins to write its log from the start again.
+const LOG_PAGES: u64 = 4_000;
 
 /// Where a benchmark keeps its files.
 pub(crate) struct Disk {
