@@ -164,3 +164,44 @@ fn what_was_ignored_stays_ignored() {
     run.type_in("go on\n");
     assert_eq!(run.end(), Some(0));
 }
+
+fn is_stopped(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, after)| after.trim_start().starts_with('T'))
+}
+
+/// Whoever started the build sees it stop, as if it had started the command itself.
+#[test]
+fn the_front_stops_and_goes_on_with_the_child_whoever_does_that() {
+    let sandbox = Sandbox::new();
+    let mut run =
+        Running::start(&mut sandbox.buildlock(&["run", "p", "--", "sh", "-c", "echo ready; read line; exit 4"]));
+    run.await_line("ready");
+    let child = children(supervisor(&run))[0];
+    for _ in 0..2 {
+        kill(child, "STOP");
+        await_that("the front stops", || is_stopped(run.pid()));
+        kill(child, "CONT");
+        await_that("the front goes on", || !is_stopped(run.pid()));
+        kill(child, "STOP");
+        await_that("the front stops", || is_stopped(run.pid()));
+        kill(run.pid(), "CONT");
+        await_that("the child goes on", || !is_stopped(child));
+    }
+    run.type_in("end\n");
+    assert_eq!(run.end(), Some(4));
+}
+
+#[test]
+fn a_child_that_is_killed_while_it_is_stopped_ends_the_build() {
+    let sandbox = Sandbox::new();
+    let mut run =
+        Running::start(&mut sandbox.buildlock(&["run", "p", "--", "sh", "-c", "echo ready; exec sleep 1000"]));
+    run.await_line("ready");
+    let child = children(supervisor(&run))[0];
+    kill(child, "STOP");
+    await_that("the front stops", || is_stopped(run.pid()));
+    kill(child, "KILL");
+    assert_eq!(run.end(), Some(137));
+    assert_eq!(sandbox.events("p"), ["granted", "unlocked"]);
+}

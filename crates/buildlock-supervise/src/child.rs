@@ -11,6 +11,8 @@ use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
 use crate::link::{Handed, Listening};
+use crate::processes::Process;
+use crate::terminal::Terminal;
 use crate::tree::{KILL_TAKES, LOOK_EVERY, Reaped, StopReport, reap};
 
 /// A command under supervision.
@@ -22,7 +24,9 @@ use crate::tree::{KILL_TAKES, LOOK_EVERY, Reaped, StopReport, reap};
 pub struct Child {
     pid: Pid,
     ended: Option<Ended>,
-    children_end: Signals,
+    front: Front,
+    terminal: Option<Terminal>,
+    children_change: Signals,
 }
 
 /// How a child ended.
@@ -84,15 +88,16 @@ impl Child {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub fn spawn(mut command: Command, front: &Listening) -> Result<Self, SpawnError> {
+    pub fn spawn(mut command: Command, listening: &Listening) -> Result<Self, SpawnError> {
         let program = command.get_program().to_owned();
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => SpawnError::NotFound { program: program.clone() },
             _ => SpawnError::NotExecutable { program: program.clone(), source },
         };
-        let children_end = signal(SignalKind::child()).map_err(failed)?;
+        let children_change = signal(SignalKind::child()).map_err(failed)?;
         let supervisor = getpid();
-        command.process_group(front.group().as_raw_nonzero().get()).env_remove(Handed::VARIABLE);
+        let terminal = Terminal::of(listening.group());
+        command.process_group(listening.group().as_raw_nonzero().get()).env_remove(Handed::VARIABLE);
         // SAFETY: between fork and exec only system calls are made; nothing is allocated or locked.
         #[allow(unsafe_code)]
         unsafe {
@@ -103,9 +108,10 @@ impl Child {
             });
         }
         let child = command.spawn().map_err(failed)?;
+        let front = Front { process: listening.front(), is_stopped_with_child: false };
         let pid = Pid::from_raw(child.id() as i32).ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?;
-        let child = Self { pid, ended: None, children_end };
-        if front.front_is_stopped() {
+        let child = Self { pid, ended: None, front, terminal, children_change };
+        if listening.front_is_stopped() {
             child.signal(Signal::STOP);
         }
         Ok(child)
@@ -119,12 +125,15 @@ impl Child {
             if let Some(ended) = self.ended {
                 return ended;
             }
-            self.children_end.recv().await;
+            self.children_change.recv().await;
         }
     }
 
-    /// Sends a signal to the command itself.
+    /// Sends a signal to the command itself. One that runs is not continued.
     pub fn signal(&self, signal: Signal) {
+        if signal == Signal::CONT && !Process::read(self.pid).is_some_and(|child| child.is_stopped()) {
+            return;
+        }
         // The id is the child's own until it has been reaped.
         if self.ended.is_none() {
             // One that has ended needs no signal; one that may not be signalled is found by `stop`.
@@ -151,7 +160,8 @@ impl Child {
         while !self.reap_all() {
             let now = Instant::now();
             if now >= give_up {
-                return report.finish();
+                report = report.finish();
+                break;
             }
             let next_look = if now < kill_at {
                 kill_at - now
@@ -160,20 +170,61 @@ impl Child {
                 LOOK_EVERY
             };
             // Either way the next round looks again.
-            let _ = timeout(next_look, self.children_end.recv()).await;
+            let _ = timeout(next_look, self.children_change.recv()).await;
         }
+        self.terminal.as_ref().inspect(|terminal| terminal.put_back());
         report
     }
 
-    /// Takes notice of all children that have ended; true if none is left.
+    /// Takes notice of what has become of all children; true if none is left.
     fn reap_all(&mut self) -> bool {
         loop {
             match reap() {
                 Reaped::NoneLeft => return true,
                 Reaped::NoneYet => return false,
-                Reaped::Child(pid, status) if pid == self.pid => self.ended = self.ended.or(ended(status)),
+                Reaped::Child(pid, status) if pid == self.pid => self.notice(status),
                 Reaped::Child(..) => {}
             }
+        }
+    }
+
+    /// Takes notice of what has become of the command itself.
+    fn notice(&mut self, status: WaitStatus) {
+        if status.stopped() {
+            return self.front.stop();
+        }
+        self.front.go_on();
+        self.ended = self.ended.or(ended(status));
+        if matches!(self.ended, Some(Ended::Killed(_))) {
+            self.terminal.as_ref().inspect(|terminal| terminal.put_back());
+        }
+    }
+}
+
+/// The front, as far as it stops and goes on with the child.
+#[derive(Debug)]
+struct Front {
+    process: Option<Process>,
+    is_stopped_with_child: bool,
+}
+
+impl Front {
+    /// The child has stopped. Ctrl-Z has stopped the front as well; nobody else has.
+    fn stop(&mut self) {
+        if let Some(front) = self.process.as_ref().and_then(|front| Process::read(front.pid))
+            && !front.is_stopped()
+        {
+            self.is_stopped_with_child = front.signal(Signal::STOP).is_ok();
+        }
+    }
+
+    /// The child goes on, or has ended.
+    fn go_on(&mut self) {
+        if std::mem::take(&mut self.is_stopped_with_child)
+            && let Some(front) = &self.process
+        {
+            // One that is gone need not go on.
+            let _ = front.signal(Signal::CONT);
         }
     }
 }

@@ -9,17 +9,18 @@ use std::process::Command;
 use rustix::io::FdFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitStatus, getpgrp, getpid, set_child_subreaper};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::{Cause, Origin};
 
 use crate::link::{Handed, Link, Sender};
 use crate::processes::{has, ignored_signals};
+use crate::terminal::Terminal;
 use crate::tree::{Reaped, kill_all, reap};
 
 /// The signals that are passed on.
-const PASSED_ON: [i32; 6] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
+const PASSED_ON: [i32; 7] = [SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
 
 /// Rust's exit code of a panic: the supervisor may not have tidied up.
 const PANICKED: u8 = 101;
@@ -55,6 +56,7 @@ fn stay_in_front() -> io::Result<u8> {
     let ignored = ignored_signals();
     let handled = PASSED_ON.into_iter().filter(|signal| !has(ignored, *signal)).chain([SIGCHLD]);
     let mut signals = SignalsInfo::<WithOrigin>::new(handled)?;
+    let terminal = Terminal::of(getpgrp());
     let (supervisor, pipe) = start_supervisor()?;
     for Origin { signal, cause, .. } in signals.forever() {
         if signal != SIGCHLD {
@@ -64,11 +66,15 @@ fn stay_in_front() -> io::Result<u8> {
             continue;
         }
         while let Reaped::Child(pid, status) = reap() {
-            if pid == supervisor
-                && let Some(code) = exit_code(status)
-            {
-                return Ok(code);
+            if pid != supervisor || status.stopped() || status.continued() {
+                continue;
             }
+            let (code, is_tidy) = end(status);
+            if !is_tidy {
+                kill_all();
+                terminal.inspect(Terminal::put_back);
+            }
+            return Ok(code);
         }
     }
     unreachable!("signals come for ever")
@@ -90,14 +96,10 @@ fn start_supervisor() -> io::Result<(Pid, OwnedFd)> {
     Ok((pid, pipe))
 }
 
-fn exit_code(status: WaitStatus) -> Option<u8> {
-    if let Some(signal) = status.terminating_signal() {
-        kill_all();
-        return Some(128 + signal as u8);
+/// The exit code for the supervisor's end, and whether the supervisor can have tidied up.
+fn end(status: WaitStatus) -> (u8, bool) {
+    match (status.terminating_signal(), status.exit_status().map(|code| code as u8)) {
+        (Some(signal), _) => (128 + signal as u8, false),
+        (None, code) => (code.unwrap_or(PANICKED), code != Some(PANICKED)),
     }
-    let code = status.exit_status()? as u8;
-    if code == PANICKED {
-        kill_all();
-    }
-    Some(code)
 }

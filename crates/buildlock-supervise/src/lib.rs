@@ -17,12 +17,14 @@
 //!
 //! The terminal's own signals (Ctrl-C) reach the child from the kernel, as it is in the foreground
 //! process group. What another process sends to the front alone is passed on to the child, so that
-//! nothing arrives twice.
+//! nothing arrives twice. A child that stops itself, as an editor or a shell may do, stops the front
+//! too, so that the shell sees it; what continues one continues the other.
 
 mod child;
 mod front;
 mod link;
 mod processes;
+mod terminal;
 mod tree;
 
 pub use child::{Child, Ended, SpawnError};

@@ -143,14 +143,20 @@ impl Listening {
         }
     }
 
-    /// The process group of the front, which the child must join to have the terminal.
-    pub(crate) fn group(&self) -> Pid {
+    /// The process group of the front: the shell's job, which has the terminal when it is in the
+    /// foreground.
+    pub fn group(&self) -> Pid {
         self.group
+    }
+
+    /// The front; none if it is gone.
+    pub(crate) fn front(&self) -> Option<Process> {
+        Process::read(self.front)
     }
 
     /// Whether the front has been stopped, by Ctrl-Z for instance.
     pub(crate) fn front_is_stopped(&self) -> bool {
-        Process::read(self.front).is_some_and(|front| front.is_stopped())
+        self.front().is_some_and(|front| front.is_stopped())
     }
 }
 

@@ -43,17 +43,17 @@ impl StopReport {
     }
 }
 
-/// One child that has ended, or that there are none left.
+/// What has become of one child, or that there are none left.
 pub(crate) enum Reaped {
     Child(Pid, WaitStatus),
     NoneYet,
     NoneLeft,
 }
 
-/// Takes notice of one child that has ended, orphans that became ours included.
+/// Takes notice of one child that has ended, stopped or gone on, orphans that became ours included.
 pub(crate) fn reap() -> Reaped {
     loop {
-        match wait(WaitOptions::NOHANG) {
+        match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED) {
             Ok(Some((pid, status))) => return Reaped::Child(pid, status),
             Ok(None) => return Reaped::NoneYet,
             Err(Errno::INTR) => {}

@@ -20,7 +20,7 @@ pub(crate) async fn lock(global: &Global, options: cli::Lock) -> Result<(), Fail
         ttl: request.ttl,
     };
     let wait = request.wait.unwrap_or(Wait::NONE);
-    let mut waiting = Waiting::new(global);
+    let mut waiting = Waiting::new(global, rustix::process::getpgrp());
     let lock = service.lock_telling(&project, lock_request, wait, |place, now| waiting.tell(&project, place, now));
     let lease = tokio::select! {
         lease = lock => lease.map_err(|error| Failure::of_lock(&project, error, request.conflict_exit_code))?,

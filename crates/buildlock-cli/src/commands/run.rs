@@ -91,7 +91,7 @@ async fn lock(
         ttl: request.ttl,
     };
     let wait = request.wait.unwrap_or(Wait::NONE);
-    let mut waiting = Waiting::new(global);
+    let mut waiting = Waiting::new(global, front.group());
     let lock = service.lock_telling(project, lock_request, wait, |place, now| waiting.tell(project, place, now));
     let lease = tokio::select! {
         lease = lock => lease.map_err(|error| Failure::of_lock(project, error, request.conflict_exit_code))?,
