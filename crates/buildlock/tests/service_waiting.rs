@@ -158,15 +158,20 @@ async fn a_store_that_does_not_answer_does_not_prolong_a_wait() {
     assert!(site.store.waiters("site").await.is_empty(), "his place is given back");
 }
 
+/// A lease that was handed to Ben, whose claim is held up.
+async fn handed_over(site: &Site) -> LeaseGuard {
+    let held = site.locked().await;
+    let waiter = Waiter::queued(site, "ben", long()).await;
+    site.line.fail(Call::Renew, Fault::HeldUp);
+    held.unlock().await.unwrap();
+    waiter.granted().await
+}
+
 /// Rule 7: whoever is told of its turn has its lease at once, and claims it meanwhile.
 #[tokio::test]
 async fn a_lease_that_was_handed_over_is_claimed_by_its_guard() {
     let site = Site::new().await;
-    let held = site.locked().await;
-    let waiter = Waiter::queued(&site, "ben", long()).await;
-    site.line.fail(Call::Renew, Fault::HeldUp);
-    held.unlock().await.unwrap();
-    let lease = waiter.granted().await;
+    let lease = handed_over(&site).await;
     let unclaimed = site.store.see("site").await.lease.unwrap();
     assert_eq!(*lease, unclaimed, "what it was told is what the store has");
     assert_eq!(unclaimed.claim_by, Some(unclaimed.acquired_at.after(CLAIM_WITHIN)));
@@ -182,11 +187,7 @@ async fn a_lease_that_was_handed_over_is_claimed_by_its_guard() {
 #[tokio::test]
 async fn a_lease_that_is_kept_before_it_is_claimed_is_claimed() {
     let site = Site::new().await;
-    let held = site.locked().await;
-    let waiter = Waiter::queued(&site, "ben", long()).await;
-    site.line.fail(Call::Renew, Fault::HeldUp);
-    held.unlock().await.unwrap();
-    let guard = waiter.granted().await;
+    let guard = handed_over(&site).await;
     site.line.mend();
     let kept = guard.keep();
     assert!(kept.claim_by.is_some());
@@ -197,11 +198,7 @@ async fn a_lease_that_is_kept_before_it_is_claimed_is_claimed() {
 #[tokio::test]
 async fn a_turn_that_is_over_when_its_waiter_hears_of_it_is_lost() {
     let site = Site::new().await;
-    let held = site.locked().await;
-    let waiter = Waiter::queued(&site, "ben", long()).await;
-    site.line.fail(Call::Renew, Fault::HeldUp);
-    held.unlock().await.unwrap();
-    let lease = waiter.granted().await;
+    let lease = handed_over(&site).await;
     site.clock.advance(CLAIM_WITHIN);
     site.line.mend();
     let loss = soon("the loss", lease.lost()).await;
