@@ -35,8 +35,15 @@ pub(crate) struct Global {
     /// The store, such as sqlite:/var/lib/buildlock/locks.db [default: a file in your data folder]
     #[arg(long, global = true, env = "BUILDLOCK_STORE", value_name = "URL", help_heading = "Global options")]
     pub(crate) store: Option<String>,
-    /// Who you are, to others [default: user@host]
-    #[arg(long, global = true, env = "BUILDLOCK_HOLDER", value_name = "NAME", help_heading = "Global options")]
+    // Not a doc comment: rustdoc would take it for a link.
+    #[arg(
+        long,
+        global = true,
+        env = "BUILDLOCK_HOLDER",
+        value_name = "NAME",
+        help_heading = "Global options",
+        help = "Who you are, to others [default: user@host]"
+    )]
     pub(crate) holder: Option<Holder>,
     /// Answer in JSON
     #[arg(long, global = true, env = "BUILDLOCK_JSON", help_heading = "Global options")]
