@@ -31,8 +31,8 @@ pub fn migrations() -> String {
 /// milliseconds; one that takes this long is stuck or stopped.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many pages (of 4 KiB) the log has at most before it is folded into the file. Its reader, after a
-/// crash, reads them in some 10 ms.
+/// How many pages (of 4 KiB) the log has before it is folded into the file. Whoever opens the file first
+/// after a crash reads them all, so there must not be many.
 const LOG_PAGES: u32 = 4_000;
 
 /// How many pages SQLite keeps in memory at most: 64 MiB, for a file with a million projects in use.
