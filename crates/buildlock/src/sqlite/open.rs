@@ -1,7 +1,6 @@
 //! Opens the file: refuses what must not be touched, makes or upgrades what is buildlock's.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -84,6 +83,8 @@ fn keep_log(connection: &Connection) -> rusqlite::Result<()> {
 
 fn check_owner(path: &Path, connection: &Connection) -> Result<(), StoreError> {
     let (application_id, version, tables) = (|| {
+        // All from one moment: another process may be making the store right now.
+        let _snapshot = connection.unchecked_transaction()?;
         rusqlite::Result::Ok((
             connection.pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0))?,
             version(connection)?,
@@ -249,12 +250,11 @@ fn has_no_space(path: &Path) -> bool {
     rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < INDEX_BYTES)
 }
 
-/// SQLite takes a file that is too short to be a database for an empty one, and would write over it.
+/// SQLite takes a file of one byte for an empty one, and would write over it. Only its size is looked at: to
+/// open the file here and close it would take SQLite's locks on it from this whole process.
 fn refuse_other_files(path: &Path) -> Result<(), StoreError> {
-    const MAGIC: &[u8] = b"SQLite format 3\0";
-    let mut start = Vec::new();
-    match File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut start)) {
-        Ok(_) if !start.is_empty() && start != MAGIC => Err(not_sqlite(path)),
+    match fs::metadata(path) {
+        Ok(file) if file.is_file() && file.len() == 1 => Err(not_sqlite(path)),
         // What cannot be read is told by SQLite.
         _ => Ok(()),
     }
