@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use buildlock::{Holder, Message, Operation, ProjectId, Reason, RequestId, Token, Ttl, Wait};
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
 
@@ -46,10 +47,10 @@ pub(crate) struct Global {
     )]
     pub(crate) holder: Option<Holder>,
     /// Answer in JSON
-    #[arg(long, global = true, env = "BUILDLOCK_JSON", help_heading = "Global options")]
+    #[arg(long, global = true, env = "BUILDLOCK_JSON", value_parser = FalseyValueParser::new(), help_heading = "Global options")]
     pub(crate) json: bool,
     /// Say nothing but errors
-    #[arg(short, long, global = true, env = "BUILDLOCK_QUIET", help_heading = "Global options")]
+    #[arg(short, long, global = true, env = "BUILDLOCK_QUIET", value_parser = FalseyValueParser::new(), help_heading = "Global options")]
     pub(crate) quiet: bool,
 }
 
@@ -160,7 +161,7 @@ pub(crate) struct Status {
     /// The project [default: all that are held]
     pub(crate) project: Option<ProjectId>,
     /// Go on showing it, whenever it changes
-    #[arg(short, long, env = "BUILDLOCK_WATCH")]
+    #[arg(short, long, env = "BUILDLOCK_WATCH", value_parser = FalseyValueParser::new())]
     pub(crate) watch: bool,
 }
 

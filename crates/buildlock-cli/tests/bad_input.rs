@@ -178,3 +178,18 @@ fn the_default_store_is_made_in_the_users_data_folder() {
     assert!(output.status.success(), "{output:?}");
     assert!(sandbox.path().join(".local/share/buildlock/locks.db").exists());
 }
+
+/// As people write it: `BUILDLOCK_JSON=1`, or `=0` to take it back.
+#[test]
+fn a_switch_in_the_environment_is_on_unless_it_says_no() {
+    let sandbox = Sandbox::new();
+    for (value, is_json) in [("1", true), ("true", true), ("yes", true), ("0", false), ("false", false), ("", false)] {
+        let output = sandbox.buildlock(&["status"]).env("BUILDLOCK_JSON", value).output().unwrap();
+        assert!(output.status.success(), "{value:?}: {output:?}");
+        assert_eq!(output.stdout == b"[]\n", is_json, "{value:?}: {output:?}");
+    }
+    for switch in ["BUILDLOCK_QUIET", "BUILDLOCK_WATCH"] {
+        let output = sandbox.buildlock(&["status"]).env(switch, "0").output().unwrap();
+        assert!(output.status.success(), "{switch}: {output:?}");
+    }
+}
