@@ -27,7 +27,9 @@
 //! - [`LockStore`] is what it stands on: [`SqliteStore`], a file that several processes share.
 //! - The rules of the lock are in `buildlock-core`, whose types are here too.
 
+mod builds;
 mod error;
+mod keys;
 mod service;
 mod sqlite;
 mod store;
@@ -36,7 +38,11 @@ pub mod wire;
 
 pub use buildlock_core::*;
 
+pub use builds::{
+    Build, BuildEnd, BuildId, BuildRetention, BuildStatus, BuildStore, LogLine, LogStream, NewBuild,
+};
 pub use error::StoreError;
+pub use keys::{ApiKey, KeyHash, KeyStore, Role};
 pub use service::{Changes, LeaseGuard, LockError, LockService, Loss};
 pub use sqlite::{Clock, SqliteStore, SystemClock, migrations, since_boot};
 pub use store::{

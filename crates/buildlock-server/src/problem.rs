@@ -1,0 +1,191 @@
+//! How a request fails: problem details (RFC 9457) with a stable code.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use buildlock::wire::{EndedJson, LockJson};
+use buildlock::{Busy, Invalid, LockError, Loss, PastLease, ProjectId, Refusal, StoreError};
+use serde::Serialize;
+
+/// A failure as its caller is told of it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Problem {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    #[serde(serialize_with = "as_number")]
+    status: StatusCode,
+    /// Stable, for programs.
+    code: &'static str,
+    /// For people: what happened, to what, and what to do now.
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    project: Option<ProjectId>,
+    /// Who is in the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lock: Option<Box<LockJson>>,
+    /// The lease that has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease: Option<Box<EndedJson>>,
+    #[serde(skip)]
+    retry_after_s: Option<u64>,
+}
+
+fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u16(status.as_u16())
+}
+
+/// How soon a client may ask again when nothing better is known.
+const RETRY_AFTER_S: u64 = 1;
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            kind: "about:blank",
+            title,
+            status,
+            code,
+            detail: detail.into(),
+            field: None,
+            project: None,
+            lock: None,
+            lease: None,
+            retry_after_s: None,
+        }
+    }
+
+    pub(crate) fn locked(project: &ProjectId, busy: &Busy) -> Self {
+        let lease = &busy.lease;
+        let detail = format!(
+            "{} holds this project for {:?}; try again later, or send \"wait\" to queue",
+            lease.holder,
+            lease.operation.as_str()
+        );
+        let mut problem = Self::new(StatusCode::CONFLICT, "PROJECT_LOCKED", "The project is busy", detail);
+        problem.retry_after_s = Some(lease.ends_at().since(lease.acquired_at).as_secs().clamp(1, 30));
+        problem.about(project).with_lock(Some(busy))
+    }
+
+    pub(crate) fn lease_lost(project: &ProjectId, lease: &PastLease, now: Option<&Busy>) -> Self {
+        let how = EndedJson::from(lease);
+        let detail = format!("the lease with token {} has ended", lease.token);
+        let mut problem = Self::new(StatusCode::GONE, "LEASE_LOST", "The lease is lost", detail);
+        problem.lease = Some(Box::new(how));
+        problem.about(project).with_lock(now)
+    }
+
+    pub(crate) fn project_not_found(project: &ProjectId) -> Self {
+        let detail = "there is no such project, or it is not yours";
+        Self::new(StatusCode::NOT_FOUND, "PROJECT_NOT_FOUND", "No such project", detail).about(project)
+    }
+
+    pub(crate) fn build_not_found() -> Self {
+        let detail = "there is no such build, or it is not yours";
+        Self::new(StatusCode::NOT_FOUND, "BUILD_NOT_FOUND", "No such build", detail)
+    }
+
+    pub(crate) fn invalid(field: &'static str, detail: impl Into<String>) -> Self {
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        let mut problem = Self::new(status, "INVALID_REQUEST", "The request is not valid", detail);
+        problem.field = Some(field);
+        problem
+    }
+
+    pub(crate) fn unauthenticated(detail: &'static str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "Who are you?", detail)
+    }
+
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", "Not allowed", detail)
+    }
+
+    pub(crate) fn of_refusal(project: &ProjectId, refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Locked(busy) => Self::locked(project, &busy),
+            Refusal::QueueFull(busy) => {
+                let mut problem = Self::locked(project, &busy);
+                problem.detail = "the project is busy and its queue is full; try again later".to_owned();
+                problem
+            }
+            Refusal::Lost { lease, now } => Self::lease_lost(project, &lease, now.as_ref()),
+            Refusal::NotHolder(busy) => {
+                let detail = format!("the lease is somebody else's: {} holds it", busy.lease.holder);
+                Self::forbidden(detail).about(project).with_lock(Some(&busy))
+            }
+            Refusal::NeverGranted { token, now } => {
+                let detail = format!("this project never had a lease with token {token}");
+                Self::invalid("token", detail).about(project).with_lock(now.as_ref())
+            }
+            Refusal::RequestReused => Self::invalid(
+                "Idempotency-Key",
+                "the key was used before with another holder, operation, message or TTL; use a new one",
+            )
+            .about(project),
+            Refusal::UnknownProject => Self::project_not_found(project),
+        }
+    }
+
+    pub(crate) fn of_lock(project: &ProjectId, error: LockError) -> Self {
+        match error {
+            LockError::Locked(busy) => Self::locked(project, &busy),
+            LockError::QueueFull(busy) => Self::of_refusal(project, Refusal::QueueFull(*busy)),
+            LockError::WaitOver(place) => {
+                let mut problem = Self::locked(project, &place.busy);
+                problem.detail = format!("the wait is over; {} would have been before you", place.position - 1);
+                problem
+            }
+            LockError::Lost(loss) => match *loss {
+                Loss::Ended { lease, now } => Self::lease_lost(project, &lease, now.as_ref()),
+                loss => Self::new(StatusCode::GONE, "LEASE_LOST", "The lease is lost", loss.to_string()).about(project),
+            },
+            LockError::Refused(refusal) => Self::of_refusal(project, *refusal),
+            LockError::Store(error) => error.into(),
+            error => Self::store_unavailable(error.to_string()),
+        }
+    }
+
+    fn store_unavailable(detail: String) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let mut problem = Self::new(status, "STORE_UNAVAILABLE", "The store cannot answer now", detail);
+        problem.retry_after_s = Some(RETRY_AFTER_S);
+        problem
+    }
+
+    pub(crate) fn about(mut self, project: &ProjectId) -> Self {
+        self.project = Some(project.clone());
+        self
+    }
+
+    fn with_lock(mut self, busy: Option<&Busy>) -> Self {
+        self.lock = busy.map(|busy| Box::new(LockJson::from(busy)));
+        self
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the store cannot answer");
+        // Where the store is, is not the client's to know.
+        Self::store_unavailable("nothing was changed; try again soon".to_owned())
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(error: Invalid) -> Self {
+        Self::invalid(error.field, error.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.status;
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
