@@ -5,6 +5,10 @@
 
 mod app;
 mod caller;
+mod config;
 mod problem;
 
 pub use app::ServerStore;
+pub use config::{
+    Builder, BuildsConfig, CommandBuilder, Config, ConfigError, OperationConfig, PASSED_ALWAYS, ServerConfig,
+};

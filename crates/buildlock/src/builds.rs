@@ -71,13 +71,8 @@ pub enum BuildStatus {
 
 impl BuildStatus {
     /// Every status there is.
-    pub const ALL: [BuildStatus; 5] = [
-        BuildStatus::Running,
-        BuildStatus::Succeeded,
-        BuildStatus::Failed,
-        BuildStatus::Cancelled,
-        BuildStatus::Lost,
-    ];
+    pub const ALL: [BuildStatus; 5] =
+        [BuildStatus::Running, BuildStatus::Succeeded, BuildStatus::Failed, BuildStatus::Cancelled, BuildStatus::Lost];
 
     /// The name in SQL, JSON and on the screen.
     pub const fn as_str(self) -> &'static str {

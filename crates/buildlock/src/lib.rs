@@ -38,9 +38,7 @@ pub mod wire;
 
 pub use buildlock_core::*;
 
-pub use builds::{
-    Build, BuildEnd, BuildId, BuildRetention, BuildStatus, BuildStore, LogLine, LogStream, NewBuild,
-};
+pub use builds::{Build, BuildEnd, BuildId, BuildRetention, BuildStatus, BuildStore, LogLine, LogStream, NewBuild};
 pub use error::StoreError;
 pub use keys::{ApiKey, KeyHash, KeyStore, Role};
 pub use service::{Changes, LeaseGuard, LockError, LockService, Loss};
