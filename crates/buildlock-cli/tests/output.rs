@@ -350,7 +350,7 @@ fn migrate_makes_the_store_and_prints_its_sql() {
     assert_data_eq!(
         said(&sandbox, &["migrate"]),
         str![[r#"
-sqlite:[..]/locks.db is at version 1, the newest that this program knows
+sqlite:[..]/locks.db is at version 2, the newest that this program knows
 exit code 0
 
 "#]]

@@ -187,15 +187,19 @@ pub struct LogLine {
 pub struct BuildRetention {
     /// The age, from their end, at which they go.
     pub max_age: Option<Duration>,
-    /// How many bytes all logs may have together; the oldest builds go first.
+    /// How many bytes the logs of finished builds may have together; the oldest builds go first.
     pub max_bytes: Option<u64>,
 }
 
 /// Keeps builds and their logs, in the same file as the locks. What it has answered is durable
 /// (rule 12).
+///
+/// The builds of a project that is deleted are unknown from then on, also to whoever makes the project
+/// anew.
 #[async_trait]
 pub trait BuildStore: Send + Sync + fmt::Debug {
-    /// Puts a build on record, running. If its request has a build already, that one is the answer.
+    /// Puts a build on record, running. If its request, or else its id, has a build already, that one is
+    /// the answer.
     async fn start_build(&self, build: NewBuild) -> Result<Build, StoreError>;
 
     /// Adds lines to a running build's log; answers with them, numbered. With none if the build is
@@ -203,7 +207,7 @@ pub trait BuildStore: Send + Sync + fmt::Debug {
     async fn append_log(&self, build: BuildId, lines: Vec<(LogStream, String)>) -> Result<Vec<LogLine>, StoreError>;
 
     /// Ends a running build, once: of a build that has ended, the answer is how it did. None if it is
-    /// unknown.
+    /// unknown. An end that says [`BuildStatus::Running`] changes nothing.
     async fn end_build(&self, build: BuildId, end: BuildEnd) -> Result<Option<Build>, StoreError>;
 
     /// A build; none if it is unknown.
@@ -226,7 +230,7 @@ pub trait BuildStore: Send + Sync + fmt::Debug {
     /// The lines of a build's log after the line numbered `after`; oldest first.
     async fn log(&self, build: BuildId, after: u64, limit: usize) -> Result<Vec<LogLine>, StoreError>;
 
-    /// Deletes some of the finished builds that are no longer kept; answers with their ids. Fewer than
-    /// a thousand means that there are no more.
+    /// Removes some of the finished builds that are no longer kept, and of those whose project was
+    /// deleted; answers with their ids. To be called again until it answers with none.
     async fn prune_builds(&self, retention: BuildRetention) -> Result<Vec<BuildId>, StoreError>;
 }

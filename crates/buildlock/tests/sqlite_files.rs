@@ -114,8 +114,8 @@ async fn a_store_of_a_newer_version_is_told() {
     make_store(&path).await;
     drop(database(&path, "pragma user_version = 7"));
     let error = refused(&path).await;
-    assert!(matches!(&error, StoreError::NewerVersion { found: 7, known: 1, .. }), "{error:?}");
-    let text = "has version 7, this program knows up to 1; it was left as it is: use a newer buildlock";
+    assert!(matches!(&error, StoreError::NewerVersion { found: 7, known: 2, .. }), "{error:?}");
+    let text = "has version 7, this program knows up to 2; it was left as it is: use a newer buildlock";
     assert_eq!(error.to_string(), format!("the store {} {text}", path.display()));
 }
 
@@ -129,7 +129,7 @@ async fn a_store_that_a_newer_version_has_in_use_is_told() {
     assert!(matches!(&error, StoreError::NewerVersion { found: 7, .. }), "{error:?}");
     assert!(contents(folder.path()).contains_key(beside(&path, "-wal").file_name().unwrap()));
     drop(newer);
-    drop(database(&path, "pragma user_version = 1"));
+    drop(database(&path, "pragma user_version = 2"));
     assert_eq!(SqliteStore::open(&path).await.unwrap().all_events(EventId(0)).await, history);
 }
 
@@ -203,7 +203,7 @@ async fn damage_met_while_the_store_is_open_is_told_and_not_written_over() {
     }
     let damaged = fs::read(&path).unwrap();
     // A change by somebody else: nobody may go by what it remembers of the file.
-    other.execute_batch("pragma user_version = 1").unwrap();
+    other.execute_batch("pragma user_version = 2").unwrap();
     for _ in 0..2 {
         let error = store.status(&project("site 3")).await.unwrap_err();
         assert!(matches!(&error, StoreError::Corrupt { .. }), "{error:?}");

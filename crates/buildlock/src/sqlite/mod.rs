@@ -3,13 +3,17 @@
 //! Here live the file, its clock, its tables and the thread that writes; not the rules, which are in
 //! `buildlock-core`. Only [`SqliteStore`] is for others.
 
+mod builds;
 mod checkup;
 mod clock;
+mod columns;
 mod durable;
 mod inbox;
+mod keys;
 mod open;
 mod requests;
 mod rows;
+mod statements;
 mod watch;
 mod writer;
 

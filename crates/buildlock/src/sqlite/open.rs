@@ -16,7 +16,7 @@ use crate::StoreError;
 const APPLICATION_ID: i64 = 0x626c_636b;
 
 /// The migrations, in order. A file's `user_version` is how many of them it has had.
-const MIGRATIONS: &[&str] = &[include_str!("sql/0001_locks.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("sql/0001_locks.sql"), include_str!("sql/0002_builds.sql")];
 
 /// The newest version of the file that this program knows.
 pub(crate) const VERSION: u32 = MIGRATIONS.len() as u32;

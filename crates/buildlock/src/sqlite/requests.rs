@@ -109,6 +109,7 @@ impl Writer<'_> {
         self.write()?;
         if let Some(row) = self.projects.remove(project) {
             self.sql.delete_project(&row)?;
+            self.delete_builds(project)?;
         }
         Ok(Deleted::Gone)
     }

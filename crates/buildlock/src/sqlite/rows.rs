@@ -1,14 +1,15 @@
-//! Between rows and the types of `buildlock-core`. One prepared statement for each .sql file.
+//! Between the lock's rows and the types of `buildlock-core`. One prepared statement for each .sql file.
 
 use buildlock_core::{
     Ended, Event, EventKind, Holder, Lease, LockRequest, Message, Operation, PastKey, PastLease, ProjectId, Queue,
-    Reason, RequestId, Ticket, TicketNumber, Timestamp, Token, Ttl,
+    Reason, Ticket, TicketNumber, Timestamp, Token,
 };
-use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, Value, ValueRef};
-use rusqlite::{Connection, OptionalExtension, Result, Row, Statement, ToSql, params};
-use uuid::Uuid;
+use rusqlite::types::FromSqlError;
+use rusqlite::{OptionalExtension, Result, Row, Statement, ToSql, params};
 
 use super::clock::ClockRecord;
+use super::columns::{Sql, optional};
+use super::statements::statements;
 use crate::store::{EventId, Recorded, Retention};
 
 /// A project's row and tickets, as far as the store needs them beside the lock's state.
@@ -49,26 +50,8 @@ fn insert_events() -> String {
     one.to_owned() + &format!(",{row}").repeat(EVENTS_AT_ONCE - 1)
 }
 
-macro_rules! statements {
-    ($($name:ident),* $(,)?) => {
-        /// The prepared statements, for as long as the connection is open.
-        pub(super) struct Statements<'c> {
-            insert_events: Statement<'c>,
-            $($name: Statement<'c>,)*
-        }
-
-        impl<'c> Statements<'c> {
-            pub(super) fn prepare(connection: &'c Connection) -> Result<Self> {
-                Ok(Self {
-                    insert_events: connection.prepare(&insert_events())?,
-                    $($name: connection.prepare(include_str!(concat!("sql/", stringify!($name), ".sql")))?,)*
-                })
-            }
-        }
-    };
-}
-
 statements!(
+    Statements (insert_events = &insert_events()):
     begin,
     commit,
     data_version,
@@ -375,76 +358,4 @@ fn past_lease(row: &Row<'_>) -> Result<PastLease> {
         holder: row.get::<_, Sql<_>>(2)?.0,
         ended,
     })
-}
-
-fn optional<T>(row: &Row<'_>, column: usize) -> Result<Option<T>>
-where
-    Sql<T>: FromSql,
-{
-    Ok(row.get::<_, Option<Sql<T>>>(column)?.map(|Sql(value)| value))
-}
-
-/// A value of `buildlock-core` as a column. What is read is checked as strictly as what users send:
-/// a file may have been written by anybody.
-struct Sql<T>(T);
-
-macro_rules! integer {
-    ($type:ty, $to:expr, $from:expr) => {
-        impl ToSql for Sql<$type> {
-            fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
-                let number: u64 = $to(self.0);
-                Ok(ToSqlOutput::Owned(Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))))
-            }
-        }
-
-        impl FromSql for Sql<$type> {
-            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-                let number = u64::try_from(value.as_i64()?).map_err(FromSqlError::other)?;
-                $from(number).map(Sql)
-            }
-        }
-    };
-}
-
-integer!(Timestamp, Timestamp::as_millis, |ms| Ok(Timestamp::from_millis(ms)));
-integer!(Token, Token::get, |number| Token::new(number).map_err(FromSqlError::other));
-integer!(EventId, |id: EventId| id.0, |id| Ok(EventId(id)));
-
-macro_rules! text {
-    ($($type:ty),*) => {$(
-        impl FromSql for Sql<$type> {
-            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-                value.as_str()?.parse().map(Sql).map_err(FromSqlError::other)
-            }
-        }
-    )*};
-}
-
-text!(ProjectId, Holder, Operation, Message, Reason);
-
-impl FromSql for Sql<Ttl> {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        let ms = u64::try_from(value.as_i64()?).map_err(FromSqlError::other)?;
-        Ttl::new(std::time::Duration::from_millis(ms)).map(Sql).map_err(FromSqlError::other)
-    }
-}
-
-impl FromSql for Sql<EventKind> {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        let name = value.as_str()?;
-        let kind = EventKind::ALL.into_iter().find(|kind| kind.as_str() == name);
-        kind.map(Sql).ok_or_else(|| FromSqlError::Other(format!("unknown kind of event {name:?}").into()))
-    }
-}
-
-impl ToSql for Sql<RequestId> {
-    fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(ValueRef::Blob(self.0.as_uuid().as_bytes())))
-    }
-}
-
-impl FromSql for Sql<RequestId> {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        Uuid::from_slice(value.as_blob()?).map(|id| Sql(id.into())).map_err(FromSqlError::other)
-    }
 }

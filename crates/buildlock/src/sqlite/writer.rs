@@ -12,10 +12,12 @@ use buildlock_core::{ProjectId, Timestamp};
 use rusqlite::{Connection, Result};
 use tokio::sync::watch;
 
+use super::builds::BuildStatements;
 use super::checkup::checkup;
 use super::clock::Clock;
 use super::durable::{Durable, Group};
 use super::inbox::{Inbox, Jobs};
+use super::keys::KeyStatements;
 use super::open::store_error;
 use super::rows::{NewEvent, ProjectRow, Statements, StoreRow};
 use super::watch::Watches;
@@ -62,6 +64,8 @@ pub(super) struct Writer<'c> {
     shared: Arc<Shared>,
     durable: Durable,
     pub(super) sql: Statements<'c>,
+    pub(super) builds: BuildStatements<'c>,
+    pub(super) keys: KeyStatements<'c>,
     /// The version of the file that everything below was read from; none if nothing is known.
     version: Option<i64>,
     pub(super) store: StoreRow,
@@ -98,9 +102,10 @@ impl<'c> Writer<'c> {
             let mut sql = Statements::prepare(connection)?;
             let version = Some(sql.data_version()?);
             let (store, newest) = (sql.load_store()?, sql.last_event()?);
-            Ok((sql, version, store, newest))
+            let (builds, keys) = (BuildStatements::prepare(connection)?, KeyStatements::prepare(connection)?);
+            Ok((sql, builds, keys, version, store, newest))
         };
-        let (sql, version, store, newest) = read().map_err(|error| store_error(&path, &error))?;
+        let (sql, builds, keys, version, store, newest) = read().map_err(|error| store_error(&path, &error))?;
         shared.newest.send_replace(newest);
         Ok(Self {
             path,
@@ -109,6 +114,8 @@ impl<'c> Writer<'c> {
             shared,
             durable,
             sql,
+            builds,
+            keys,
             version,
             store,
             newest,

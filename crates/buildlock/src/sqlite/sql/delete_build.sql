@@ -1,0 +1,2 @@
+delete from builds
+where number = ?1

@@ -1,0 +1,2 @@
+delete from build_log
+where build = ?1

@@ -1,0 +1,6 @@
+select
+  id, project, operation, holder, token, request, status, exit_code, reason, started_at, ended_at, log_lines
+from builds
+where id < ?1 and is_deleted = 0
+order by id desc
+limit ?2

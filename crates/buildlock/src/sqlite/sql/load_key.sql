@@ -1,0 +1,3 @@
+select number, hash, owner, role, created_at, revoked_at
+from keys
+where hash = ?1
