@@ -6,6 +6,7 @@
 mod app;
 mod caller;
 mod config;
+mod page;
 mod problem;
 
 pub use app::ServerStore;

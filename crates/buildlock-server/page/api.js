@@ -1,0 +1,130 @@
+// The HTTP API as the page uses it. Every call of the page goes through here.
+
+/** How a request failed: the server's problem details, or that it could not be reached. */
+export class Problem extends Error {
+  constructor({ status = 0, code = "UNREACHABLE", detail = "The server cannot be reached.", lock = null, field = null }) {
+    super(detail);
+    Object.assign(this, { status, code, detail, lock, field });
+  }
+
+  /** Whether the same request may succeed a little later. */
+  get passing() {
+    return this.status === 0 || this.status === 429 || this.status === 503;
+  }
+}
+
+// How far the server's clock is ahead of this one's, in milliseconds.
+let ahead = 0;
+
+/** Now, by the server's clock, as exactly as its answers tell. */
+export const now = () => Date.now() + ahead;
+
+const heard = (answer) => {
+  const date = Date.parse(answer.headers.get("date") ?? "");
+  // The header has whole seconds: half of one is the best guess for the rest.
+  if (!Number.isNaN(date) && Math.abs(date + 500 - now()) > 1500) ahead = date + 500 - Date.now();
+};
+
+/**
+ * Sends a request and answers with the response.
+ * @throws {Problem} unless the answer is a success
+ */
+export async function send(method, path, { body, headers = {}, signal } = {}) {
+  const request = { method, headers: { accept: "application/json", ...headers }, signal, cache: "no-store" };
+  if (body !== undefined) {
+    request.headers["content-type"] = "application/json";
+    request.body = JSON.stringify(body);
+  }
+  let answer;
+  try {
+    answer = await fetch(path, request);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem({});
+  }
+  heard(answer);
+  if (answer.ok) return answer;
+  const problem = await answer.json().catch(() => ({}));
+  throw new Problem({ ...problem, status: answer.status, code: problem.code ?? `HTTP_${answer.status}`,
+    detail: problem.detail ?? `The server answered with status ${answer.status}.` });
+}
+
+/** Reads JSON. */
+export const get = async (path, options) => (await send("GET", path, options)).json();
+
+const query = (parameters) => new URLSearchParams(parameters).toString();
+
+// A browser takes a path's segment of one or two dots away, encoded or not.
+const dots = (project) => project === "." || project === "..";
+
+/** Where the page of a project is. */
+export const pageOf = (project) =>
+  dots(project) ? `/build?${query({ project })}` : `/build/${encodeURIComponent(project)}`;
+
+/** The project that an address of the page names; null if it names none. */
+export function projectOf({ pathname, search }) {
+  if (pathname === "/build") return new URLSearchParams(search).get("project") || null;
+  try {
+    return decodeURIComponent(pathname.slice("/build/".length)) || null;
+  } catch {
+    return null;
+  }
+}
+
+export const caller = () => get("/v1/caller");
+
+export const projects = () => get("/v1/projects?limit=200");
+
+/** A project; null if there is none, or none that the caller may see. */
+export async function project(id) {
+  if (dots(id)) return (await projects()).projects.find((other) => other.project === id) ?? null;
+  try {
+    return await get(`/v1/projects/${encodeURIComponent(id)}`);
+  } catch (error) {
+    if (error.code === "PROJECT_NOT_FOUND") return null;
+    throw error;
+  }
+}
+
+/** A project's newest builds, newest first; none of a project that does not exist yet. */
+export async function builds(project) {
+  try {
+    return (await get(`/v1/builds?${query({ project, limit: 20 })}`)).builds;
+  } catch (error) {
+    if (error.code === "PROJECT_NOT_FOUND") return [];
+    throw error;
+  }
+}
+
+export const build = (id) => get(`/v1/builds/${id}`);
+
+/**
+ * Starts a build; answers when it runs, which with `wait` (in seconds) is when its turn has come. To
+ * send it again with the same `key` keeps the place in line; to abort it gives the place up.
+ */
+export async function start({ project, operation, prompt, wait, key, signal }) {
+  const body = { projectId: project, operation, prompt };
+  if (wait) body.wait = wait;
+  const answer = await send("POST", "/v1/builds", {
+    body,
+    headers: { prefer: "respond-async", "idempotency-key": key },
+    signal,
+  });
+  return answer.json();
+}
+
+export const cancel = (id) => send("POST", `/v1/builds/${id}/cancel`);
+
+/** Where to follow a build's log from after a line. */
+export const logOf = (id, after) => `/v1/builds/${id}/log?${query({ after })}`;
+
+export const siteOf = (project) => `/sites?${query({ project })}`;
+
+/** Whether the project's builds have made a site. */
+export async function hasSite(project) {
+  try {
+    return (await send("HEAD", siteOf(project))).ok;
+  } catch {
+    return false;
+  }
+}

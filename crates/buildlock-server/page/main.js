@@ -1,0 +1,40 @@
+// Which view an address shows.
+
+import * as api from "./api.js";
+import { copy, title } from "./words.js";
+import { showBuild } from "./build.js";
+import { showProjects } from "./projects.js";
+
+const main = document.getElementById("main");
+
+function trouble(heading, detail) {
+  const [view, part] = copy("trouble");
+  part("title").textContent = heading;
+  part("detail").textContent = detail;
+  main.replaceChildren(view);
+  title(heading, false);
+}
+
+function signIn() {
+  main.replaceChildren(copy("sign-in")[0]);
+  title("Sign in", false);
+}
+
+/** What a view calls when the server no longer answers it as it should. */
+function failed(error) {
+  if (error.code === "UNAUTHENTICATED") return signIn();
+  if (error instanceof api.Problem) return trouble("That did not work", error.detail);
+  trouble("Something went wrong in this page", String(error));
+  throw error;
+}
+
+async function show() {
+  const me = await api.caller();
+  document.getElementById("caller").textContent = me.holder;
+  if (location.pathname === "/") return showProjects(main, me, failed);
+  const project = api.projectOf(location);
+  if (!project) return trouble("No such page", "This address names no project.");
+  return showBuild(main, me, project, failed);
+}
+
+show().catch(failed);
