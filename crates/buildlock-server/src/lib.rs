@@ -1,15 +1,22 @@
 //! buildlock over HTTP: the lock's API, builds and their logs, and a page.
 //!
-//! No rule of the lock is written here. What a request may do is in `caller.rs`, how it fails in
-//! `problem.rs`, what it reaches in `app.rs`.
+//! No rule of the lock is written here. [`Server`] is what a program starts. What all requests share
+//! is in `app.rs`; who sends one and what they may do in `caller.rs`, how it fails in `problem.rs`, the
+//! routes and what they have in common in `http/`.
 
 mod app;
+mod auth;
 mod caller;
 mod config;
+mod http;
+mod limits;
 mod page;
 mod problem;
+mod serve;
 
 pub use app::ServerStore;
 pub use config::{
     Builder, BuildsConfig, CommandBuilder, Config, ConfigError, OperationConfig, PASSED_ALWAYS, ServerConfig,
 };
+pub use limits::Limits;
+pub use serve::{Options, ServeError, Server, Stop};

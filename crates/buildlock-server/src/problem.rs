@@ -1,10 +1,14 @@
 //! How a request fails: problem details (RFC 9457) with a stable code.
 
+use std::borrow::Cow;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use buildlock::wire::{EndedJson, LockJson};
 use buildlock::{Busy, Invalid, LockError, Loss, PastLease, ProjectId, Refusal, StoreError};
 use serde::Serialize;
+
+use crate::limits::MAX_BODY_BYTES;
 
 /// A failure as its caller is told of it.
 #[derive(Debug, Clone, Serialize)]
@@ -20,7 +24,7 @@ pub(crate) struct Problem {
     /// For people: what happened, to what, and what to do now.
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<&'static str>,
+    field: Option<Cow<'static, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     project: Option<ProjectId>,
     /// Who is in the way.
@@ -86,10 +90,54 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "BUILD_NOT_FOUND", "No such build", detail)
     }
 
-    pub(crate) fn invalid(field: &'static str, detail: impl Into<String>) -> Self {
-        let status = StatusCode::UNPROCESSABLE_ENTITY;
+    pub(crate) fn invalid(field: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
+        Self::invalid_as(StatusCode::UNPROCESSABLE_ENTITY, field, detail)
+    }
+
+    fn invalid_as(status: StatusCode, field: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
         let mut problem = Self::new(status, "INVALID_REQUEST", "The request is not valid", detail);
-        problem.field = Some(field);
+        problem.field = Some(field.into());
+        problem
+    }
+
+    pub(crate) fn wrong_content_type() -> Self {
+        let detail = "the body is not announced as JSON; send \"Content-Type: application/json\"";
+        Self::invalid_as(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type", detail)
+    }
+
+    pub(crate) fn body_too_large() -> Self {
+        let detail = format!("the body is too large; allowed: up to {MAX_BODY_BYTES} bytes");
+        Self::invalid_as(StatusCode::PAYLOAD_TOO_LARGE, "body", detail)
+    }
+
+    pub(crate) fn too_slow() -> Self {
+        Self::invalid_as(StatusCode::REQUEST_TIMEOUT, "body", "the body did not come in time; send it again, faster")
+    }
+
+    pub(crate) fn no_such_route() -> Self {
+        let detail = "there is nothing here; /openapi.json tells what there is";
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", "Nothing here", detail)
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        let detail = "this cannot be done here; the header Allow tells what can";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "Not possible here", detail)
+    }
+
+    pub(crate) fn overloaded(what: &'static str) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let detail = format!("there are too many {what}; nothing was changed; try again soon");
+        let mut problem = Self::new(status, "OVERLOADED", "The server has too much to do", detail);
+        problem.retry_after_s = Some(RETRY_AFTER_S);
+        problem
+    }
+
+    /// The server is about to stop: the client is to ask the next one, which may be the same again.
+    pub(crate) fn stopping() -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let detail = "the server is about to stop; try again soon";
+        let mut problem = Self::new(status, "STOPPING", "The server stops", detail);
+        problem.retry_after_s = Some(RETRY_AFTER_S);
         problem
     }
 
@@ -183,6 +231,9 @@ impl IntoResponse for Problem {
         let status = self.status;
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -1,0 +1,138 @@
+//! What a handler takes from a request. Whatever does not fit is a [`Problem`] that names the field.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use buildlock::{Invalid, ProjectId, RequestId};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use crate::app::App;
+use crate::limits::MAX_BODY_BYTES;
+use crate::problem::Problem;
+
+/// The body, as JSON. One that is empty is an object without fields.
+#[derive(Debug)]
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let is_json = is_json(request.headers());
+        let body = body(request, app).await?;
+        if body.is_empty() {
+            return parsed(b"{}").map(Json);
+        }
+        if !is_json {
+            return Err(Problem::wrong_content_type());
+        }
+        parsed(&body).map(Json)
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
+}
+
+/// The whole body.
+async fn body(request: Request, app: &App) -> Result<Bytes, Problem> {
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > MAX_BODY_BYTES as u64) {
+        return Err(Problem::body_too_large());
+    }
+    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
+    match timeout(app.limits.body_timeout, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::body_too_large()),
+        // Nobody is there any more to read this.
+        Ok(Err(_)) => Err(Problem::invalid("body", "the body broke off")),
+        Err(_) => Err(Problem::too_slow()),
+    }
+}
+
+fn parsed<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let detail = error.inner().to_string();
+        // Unknown and missing fields are named in the text only.
+        let named =
+            detail.split_once("field `").and_then(|(_, rest)| rest.split_once('`')).map(|(name, _)| name.to_owned());
+        match (named, path.as_str()) {
+            (Some(field), _) => Problem::invalid(field, detail),
+            (None, "." | "?") => Problem::invalid("body", detail),
+            (None, _) => Problem::invalid(path, detail),
+        }
+    })?;
+    reader.end().map_err(|error| Problem::invalid("body", error.to_string()))?;
+    Ok(value)
+}
+
+/// What stands behind the `?`.
+#[derive(Debug)]
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequestParts<App> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        match axum::extract::Query::try_from_uri(&parts.uri) {
+            Ok(axum::extract::Query(query)) => Ok(Self(query)),
+            Err(error) => Err(Problem::invalid("query", error.body_text())),
+        }
+    }
+}
+
+/// The project that the path names as `{id}`.
+#[derive(Debug)]
+pub(crate) struct Project(pub(crate) ProjectId);
+
+impl FromRequestParts<App> for Project {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let parameters = RawPathParams::from_request_parts(parts, app)
+            .await
+            .map_err(|_| Problem::invalid("project", "its percent-encoding in the path is not UTF-8"))?;
+        let id = parameters.iter().find_map(|(name, value)| (name == "id").then_some(value));
+        Ok(Self(ProjectId::new(id.unwrap_or_default())?))
+    }
+}
+
+/// The request id (rule 4) that the header `Idempotency-Key` chooses, or a fresh one.
+#[derive(Debug)]
+pub(crate) struct IdempotencyKey(pub(crate) RequestId);
+
+impl FromRequestParts<App> for IdempotencyKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        let Some(key) = parts.headers.get("idempotency-key") else { return Ok(Self(RequestId::fresh())) };
+        let named = |problem: String| Problem::invalid("Idempotency-Key", problem);
+        let key = std::str::from_utf8(key.as_bytes()).map_err(|_| named("the header is not UTF-8".to_owned()))?;
+        let request = RequestId::from_key(key).map_err(|Invalid { problem, allowed, .. }| {
+            named(format!("Idempotency-Key {problem}; allowed: {allowed}"))
+        })?;
+        Ok(Self(request))
+    }
+}
+
+/// The text that a percent-encoded one stands for; none if that is not UTF-8.
+pub(crate) fn percent_decoded(encoded: &[u8]) -> Option<String> {
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut rest = encoded.iter();
+    while let Some(&byte) = rest.next() {
+        if byte == b'%' {
+            let mut digit = || char::from(*rest.next()?).to_digit(16);
+            bytes.push((digit()? * 16 + digit()?) as u8);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}

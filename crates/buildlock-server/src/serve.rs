@@ -1,0 +1,188 @@
+//! A server from its start to its end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::{App, ServerStore};
+use crate::http;
+use crate::limits::Limits;
+
+/// How a server is to be.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where it listens; port 0 is any that is free.
+    pub listen: SocketAddr,
+    /// How much it takes on.
+    pub limits: Limits,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7878)), limits: Limits::default() }
+    }
+}
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The address is taken, not this machine's, or not allowed.
+    #[error("cannot listen on {address}: {error}")]
+    CannotListen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// A server that listens, and serves once [`Server::serve`] is called.
+#[derive(Debug)]
+pub struct Server {
+    app: App,
+    listener: TcpListener,
+    address: SocketAddr,
+    stop: Stop,
+}
+
+/// Stops a server; clones stop the same one.
+#[derive(Debug, Clone)]
+pub struct Stop {
+    stopping: CancellationToken,
+    now: CancellationToken,
+}
+
+impl Stop {
+    /// Lets the server end what it does, then stop: waits and event streams end, running calls are
+    /// answered, nobody is let in any more.
+    pub fn gracefully(&self) {
+        self.stopping.cancel();
+    }
+
+    /// Stops the server whatever it does.
+    pub fn at_once(&self) {
+        self.stopping.cancel();
+        self.now.cancel();
+    }
+}
+
+impl Server {
+    /// Listens. Who comes is let in when [`Server::serve`] is called.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError`] if the server cannot listen there.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn bind(options: Options, store: Arc<dyn ServerStore>) -> Result<Self, ServeError> {
+        let refused = |error| ServeError::CannotListen { address: options.listen, error };
+        let listener = TcpListener::bind(options.listen).await.map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        let app = App::new(store, options.limits);
+        let stop = Stop { stopping: app.stopping.clone(), now: CancellationToken::new() };
+        Ok(Self { app, listener, address, stop })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How to stop it.
+    pub fn stop_handle(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// Serves until it is stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError`] if the server cannot go on.
+    pub async fn serve(self) -> Result<(), ServeError> {
+        let Self { app, listener, stop, .. } = self;
+        let limits = app.limits;
+        let router = http::router(app);
+        let connections = TaskTracker::new();
+        let room = Arc::new(Semaphore::new(limits.connections));
+        loop {
+            let next = async {
+                let slot = Arc::clone(&room).acquire_owned().await.ok()?;
+                Some((accept(&listener).await, slot))
+            };
+            let (stream, slot) = tokio::select! {
+                biased;
+                () = stop.stopping.cancelled() => break,
+                next = next => match next {
+                    Some(next) => next,
+                    None => break,
+                },
+            };
+            connections.spawn(serve_connection(stream, router.clone(), limits, stop.clone(), slot));
+        }
+        drop(listener);
+        connections.close();
+        tokio::select! {
+            () = connections.wait() => {}
+            () = stop.now.cancelled() => {}
+        }
+        Ok(())
+    }
+}
+
+/// How soon to try again when the machine has no room for another connection.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => {
+                // Of the client's making, such as a connection that is gone already, or of the machine's, such
+                // as no file descriptor left: none ends the server.
+                tracing::debug!(%error, "cannot let a client in");
+                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    router: axum::Router,
+    limits: Limits,
+    stop: Stop,
+    _slot: OwnedSemaphorePermit,
+) {
+    // Without it an answer may wait for the client's acknowledgement of the one before.
+    let _ = stream.set_nodelay(true);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stop.stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                result = connection.as_mut() => result,
+                () = stop.now.cancelled() => return,
+            }
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection broke off");
+    }
+}
