@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use buildlock::{ApiKey, KeyHash, StoreError};
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::app::ServerStore;
@@ -20,11 +19,6 @@ const REMEMBERED: usize = 1_000;
 
 /// The longest text that is looked up as a key.
 const MAX_KEY_BYTES: usize = 200;
-
-/// The hash under which a key is kept.
-pub(crate) fn hash(key: &str) -> KeyHash {
-    KeyHash(Sha256::digest(key.as_bytes()).into())
-}
 
 /// Knows whose a key is.
 ///
@@ -44,7 +38,7 @@ impl Auth {
         if key.len() > MAX_KEY_BYTES {
             return Ok(None);
         }
-        let hash = hash(key);
+        let hash = KeyHash::of(key);
         let now = Instant::now();
         if let Some(key) =
             self.with(|keys| keys.get(&hash).filter(|(_, until)| now < *until).map(|(key, _)| key.clone()))

@@ -24,12 +24,13 @@ pub struct Limits {
     pub body_timeout: Duration,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
+impl Limits {
+    /// What a server with room for that many connections takes on.
+    pub fn for_connections(connections: usize) -> Self {
         Self {
-            connections: 20_000,
-            streams: 12_000,
-            waits: 4_000,
+            connections,
+            streams: connections / 5 * 3,
+            waits: connections / 5,
             head_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
         }

@@ -14,21 +14,23 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::{App, ServerStore};
+use crate::config::Config;
 use crate::http;
 use crate::limits::Limits;
 
 /// How a server is to be.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where it listens; port 0 is any that is free.
-    pub listen: SocketAddr,
+    /// The settings. To listen on port 0 is to listen on any that is free.
+    pub config: Config,
     /// How much it takes on.
     pub limits: Limits,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7878)), limits: Limits::default() }
+impl Options {
+    /// As the settings say.
+    pub fn new(config: Config) -> Self {
+        Self { limits: Limits::for_connections(config.server.max_connections), config }
     }
 }
 
@@ -87,8 +89,8 @@ impl Server {
     ///
     /// Outside a tokio runtime.
     pub async fn bind(options: Options, store: Arc<dyn ServerStore>) -> Result<Self, ServeError> {
-        let refused = |error| ServeError::CannotListen { address: options.listen, error };
-        let listener = TcpListener::bind(options.listen).await.map_err(refused)?;
+        let refused = |error| ServeError::CannotListen { address: options.config.server.listen, error };
+        let listener = TcpListener::bind(options.config.server.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let app = App::new(store, options.limits);
         let stop = Stop { stopping: app.stopping.clone(), now: CancellationToken::new() };

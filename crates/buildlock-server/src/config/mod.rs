@@ -128,7 +128,7 @@ impl Default for ServerConfig {
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             drain_time: Duration::from_secs(30),
-            max_connections: 12_000,
+            max_connections: 20_000,
         }
     }
 }

@@ -9,6 +9,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
+use crate::page;
 use crate::problem::Problem;
 
 /// What the API's description says of the API as a whole.
@@ -26,6 +27,7 @@ pub(crate) fn router(app: App) -> Router {
     let (router, description) = api().split_for_parts();
     router
         .merge(health::description(description))
+        .merge(page::routes())
         .fallback(async || Problem::no_such_route())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .with_state(app)
