@@ -88,7 +88,33 @@ impl Child {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub fn spawn(mut command: Command, listening: &Listening) -> Result<Self, SpawnError> {
+    pub fn spawn(command: Command, listening: &Listening) -> Result<Self, SpawnError> {
+        let terminal = Terminal::of(listening.group());
+        let mut child = Self::start(command, listening.group().as_raw_nonzero().get())?;
+        child.terminal = terminal;
+        child.front.process = listening.front();
+        if listening.front_is_stopped() {
+            child.signal(Signal::STOP);
+        }
+        Ok(child)
+    }
+
+    /// Starts a command in a process group of its own: it has no terminal, and if it is stopped, it is
+    /// alone in that.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`] if it cannot be started.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn spawn_apart(command: Command) -> Result<Self, SpawnError> {
+        // A group with the child's own id.
+        Self::start(command, 0)
+    }
+
+    fn start(mut command: Command, group: i32) -> Result<Self, SpawnError> {
         let program = command.get_program().to_owned();
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => SpawnError::NotFound { program: program.clone() },
@@ -96,8 +122,7 @@ impl Child {
         };
         let children_change = signal(SignalKind::child()).map_err(failed)?;
         let supervisor = getpid();
-        let terminal = Terminal::of(listening.group());
-        command.process_group(listening.group().as_raw_nonzero().get()).env_remove(Handed::VARIABLE);
+        command.process_group(group).env_remove(Handed::VARIABLE);
         // SAFETY: between fork and exec only system calls are made; nothing is allocated or locked.
         #[allow(unsafe_code)]
         unsafe {
@@ -108,13 +133,9 @@ impl Child {
             });
         }
         let child = command.spawn().map_err(failed)?;
-        let front = Front { process: listening.front(), is_stopped_with_child: false };
+        let front = Front { process: None, is_stopped_with_child: false };
         let pid = Pid::from_raw(child.id() as i32).ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?;
-        let child = Self { pid, ended: None, front, terminal, children_change };
-        if listening.front_is_stopped() {
-            child.signal(Signal::STOP);
-        }
-        Ok(child)
+        Ok(Self { pid, ended: None, front, terminal: None, children_change })
     }
 
     /// Waits for the command itself; others that it started may live on. Cancel-safe; once it has
@@ -127,6 +148,12 @@ impl Child {
             }
             self.children_change.recv().await;
         }
+    }
+
+    /// How the command itself has ended, if it has.
+    pub fn ended(&mut self) -> Option<Ended> {
+        self.reap_all();
+        self.ended
     }
 
     /// Sends a signal to the command itself. One that runs is not continued.

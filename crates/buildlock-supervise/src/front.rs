@@ -8,7 +8,7 @@ use std::process::Command;
 
 use rustix::io::FdFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, WaitStatus, getpgrp, getpid, set_child_subreaper};
+use rustix::process::{Pid, WaitStatus, getpgrp, getpid, set_child_subreaper, setsid};
 use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
@@ -50,6 +50,18 @@ pub fn stand_in_front() -> io::Result<Role> {
         Some(link) => Ok(Role::Supervisor(link)),
         None => stay_in_front().map(Role::Front),
     }
+}
+
+/// As [`stand_in_front`], in a session of its own: no terminal can signal or stop what is below.
+///
+/// # Errors
+///
+/// If the twin cannot be started, or this process leads a process group, as a shell's job does.
+pub fn stand_in_front_apart() -> io::Result<Role> {
+    if env::var_os(Handed::VARIABLE).is_none() {
+        setsid()?;
+    }
+    stand_in_front()
 }
 
 fn stay_in_front() -> io::Result<u8> {

@@ -19,16 +19,21 @@
 //! process group. What another process sends to the front alone is passed on to the child, so that
 //! nothing arrives twice. A child that stops itself, as an editor or a shell may do, stops the front
 //! too, so that the shell sees it; what continues one continues the other.
+//!
+//! A server's builds are supervised by the same two processes, which it starts for each build and
+//! talks with over a socket; when the server dies the socket ends, and they end the tree. They are in a
+//! session of their own, without a terminal. See [`remote`].
 
 mod child;
 mod front;
 mod link;
 mod processes;
+pub mod remote;
 mod terminal;
 mod tree;
 
 pub use child::{Child, Ended, SpawnError};
-pub use front::{Role, stand_in_front};
+pub use front::{Role, stand_in_front, stand_in_front_apart};
 pub use link::{Link, Listening, Message};
 pub use processes::Process;
-pub use tree::StopReport;
+pub use tree::{StopReport, kill_marked};

@@ -72,12 +72,27 @@ impl Process {
     }
 }
 
+/// All processes of this machine.
+fn all() -> io::Result<impl Iterator<Item = Process>> {
+    let pids =
+        fs::read_dir("/proc")?.filter_map(|entry| Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?));
+    Ok(pids.filter_map(Process::read))
+}
+
+/// All living processes, save this one, that were started with one of these variables (`NAME=VALUE`)
+/// in their environment, and may be looked at.
+pub(crate) fn marked(marks: &[String]) -> io::Result<Vec<Process>> {
+    let is_marked = |process: &Process| {
+        let environment = fs::read(format!("/proc/{}/environ", process.pid.as_raw_nonzero())).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| marks.iter().any(|mark| mark.as_bytes() == variable))
+    };
+    let own = rustix::process::getpid();
+    Ok(all()?.filter(|process| process.pid != own && !process.is_dead() && is_marked(process)).collect())
+}
+
 /// All living processes below this one.
 pub(crate) fn descendants() -> io::Result<Vec<Process>> {
-    let mut others: Vec<Process> = fs::read_dir("/proc")?
-        .filter_map(|entry| Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?))
-        .filter_map(Process::read)
-        .collect();
+    let mut others: Vec<Process> = all()?.collect();
     let mut known = HashSet::from([std::process::id() as i32]);
     let mut found = Vec::new();
     loop {

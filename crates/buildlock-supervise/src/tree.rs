@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, wait};
 
-use crate::processes::{Process, descendants};
+use crate::processes::{Process, descendants, marked};
 
 /// How often to look for processes that were forked while others were killed.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -27,7 +27,11 @@ impl StopReport {
     /// Signals everything that is there now.
     pub(crate) fn signal_all(&mut self, signal: Signal) {
         // Without /proc nothing can be found; whoever waits for the tree to end then says so.
-        for process in descendants().unwrap_or_default() {
+        self.signal_each(descendants().unwrap_or_default(), signal);
+    }
+
+    fn signal_each(&mut self, processes: Vec<Process>, signal: Signal) {
+        for process in processes {
             // What may not be signalled is found to survive at the end.
             let _ = process.signal(signal);
             if !self.stopped.contains(&process) {
@@ -36,8 +40,12 @@ impl StopReport {
         }
     }
 
-    pub(crate) fn finish(mut self) -> Self {
-        self.survivors = descendants().unwrap_or_default();
+    pub(crate) fn finish(self) -> Self {
+        self.finish_with(descendants().unwrap_or_default())
+    }
+
+    fn finish_with(mut self, survivors: Vec<Process>) -> Self {
+        self.survivors = survivors;
         self.stopped.retain(|process| !self.survivors.contains(process));
         self
     }
@@ -77,5 +85,23 @@ pub(crate) fn kill_all() -> StopReport {
                 thread::sleep(LOOK_EVERY);
             }
         }
+    }
+}
+
+/// Kills every process of this machine that was started with one of these variables (`NAME=VALUE`) in
+/// its environment, and waits until it is gone: for trees that have lost all who watched over them.
+pub fn kill_marked(marks: &[String]) -> StopReport {
+    let mut report = StopReport::default();
+    let give_up = Instant::now() + KILL_TAKES;
+    loop {
+        let left = marked(marks).unwrap_or_default();
+        if left.is_empty() {
+            return report;
+        }
+        if Instant::now() >= give_up {
+            return report.finish_with(left);
+        }
+        report.signal_each(left, Signal::KILL);
+        thread::sleep(LOOK_EVERY);
     }
 }
