@@ -51,9 +51,9 @@ pub(crate) fn run(disk: &Disk, quick: bool) -> Result<Vec<Target>> {
 }
 
 /// The command's binary beside this one, built anew if cargo runs this.
-fn binary() -> Result<Option<PathBuf>> {
+pub(crate) fn binary() -> Result<Option<PathBuf>> {
     if let Some(cargo) = env::var_os("CARGO") {
-        eprintln!("command: building buildlock");
+        eprintln!("building buildlock");
         // If it cannot be built, there may be one that was built before.
         let _ = Command::new(cargo).args(["build", "--quiet", "--release", "-p", "buildlock-cli"]).status()?;
     }

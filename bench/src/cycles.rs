@@ -8,37 +8,34 @@ use buildlock::SqliteStore;
 
 use crate::disk::Disk;
 use crate::load::{self, Caller, Load};
-use crate::redis::Redis;
+use crate::redis::{Redis, RedisCaller};
 use crate::sqlite::SqliteCaller;
 use crate::table::{Limit, Numbers, Target, count, median, millis, ratio};
 
 const CALLERS: [usize; 5] = [1, 16, 64, 256, 1024];
 
 pub(crate) async fn run(disk: &Disk, quick: bool) -> Result<Vec<Target>> {
-    let (rounds, lasting) = if quick { (3, Duration::from_millis(300)) } else { (5, Duration::from_secs(2)) };
     println!("## (a) Cycles of lock and unlock\n");
-    let mut table =
-        Numbers::new(&["callers", "cycles/s", "p50", "p99", "Redis cycles/s", "Redis p50", "Redis p99", "ratio"]);
+    let mut table = cycles_table("callers");
     let mut targets = Vec::new();
     let mut has_redis = true;
     for callers in CALLERS {
         eprintln!("cycles: {callers} callers");
-        let (ours, redis) = compare(disk, callers, rounds, lasting).await?;
+        let folder = disk.folder()?;
+        let store = SqliteStore::open(folder.path().join("locks.db")).await?;
+        let redis = Redis::start(folder.path()).await?;
+        let redis_callers = match &redis {
+            Some(redis) => Some(redis.callers(callers).await?),
+            None => None,
+        };
         has_redis = redis.is_some();
-        let mut cells = vec![callers.to_string(), count(ours.per_second), millis(ours.p50), millis(ours.p99)];
-        match &redis {
-            Some(redis) => {
-                cells.extend([count(redis.per_second), millis(redis.p50), millis(redis.p99)]);
-                cells.push(ratio(ours.per_second, redis.per_second));
-                if callers == 64 {
-                    let reached = ours.per_second / redis.per_second;
-                    let what = "cycles/s at 64 callers, to Redis";
-                    targets.push(Target { what, limit: Limit::AtLeast(2.0), reached, unit: " times" });
-                }
-            }
-            None => cells.extend(["-"; 4].map(str::to_owned)),
+        let (ours, redis) = compare(SqliteCaller::many(&store, callers)?, redis_callers, quick).await?;
+        if let Some(redis) = redis.as_ref().filter(|_| callers == 64) {
+            let reached = ours.per_second / redis.per_second;
+            let what = "cycles/s at 64 callers, to Redis";
+            targets.push(Target { what, limit: Limit::AtLeast(2.0), reached, unit: " times" });
         }
-        table.row(cells);
+        table.row(cycles_row(callers, &ours, redis.as_ref()));
         if callers == 1024 {
             let what = "cycles/s at 1024 callers";
             targets.push(Target { what, limit: Limit::AtLeast(100_000.0), reached: ours.per_second, unit: "" });
@@ -54,8 +51,8 @@ pub(crate) async fn run(disk: &Disk, quick: bool) -> Result<Vec<Target>> {
 }
 
 /// The medians over all rounds.
-struct Medians {
-    per_second: f64,
+pub(crate) struct Medians {
+    pub(crate) per_second: f64,
     p50: Duration,
     p99: Duration,
 }
@@ -71,16 +68,14 @@ impl Medians {
     }
 }
 
-/// Takes turns, so that a drift of the machine hits both.
-async fn compare(disk: &Disk, callers: usize, rounds: usize, lasting: Duration) -> Result<(Medians, Option<Medians>)> {
-    let folder = disk.folder()?;
-    let store = SqliteStore::open(folder.path().join("locks.db")).await?;
-    let redis = Redis::start(folder.path()).await?;
-    let mut of_ours = Side::new(SqliteCaller::many(&store, callers)?);
-    let mut of_redis = match &redis {
-        Some(redis) => Some(Side::new(redis.callers(callers).await?)),
-        None => None,
-    };
+/// Has both callers take turns, so that a drift of the machine hits both.
+pub(crate) async fn compare<C: Caller>(
+    ours: Vec<C>,
+    redis: Option<Vec<RedisCaller>>,
+    quick: bool,
+) -> Result<(Medians, Option<Medians>)> {
+    let (rounds, lasting) = if quick { (3, Duration::from_millis(300)) } else { (5, Duration::from_secs(2)) };
+    let (mut of_ours, mut of_redis) = (Side::new(ours), redis.map(Side::new));
     for _ in 0..rounds {
         of_ours.round(lasting).await?;
         if let Some(of_redis) = &mut of_redis {
@@ -88,6 +83,22 @@ async fn compare(disk: &Disk, callers: usize, rounds: usize, lasting: Duration) 
         }
     }
     Ok((Medians::of(&of_ours.loads), of_redis.map(|side| Medians::of(&side.loads))))
+}
+
+pub(crate) fn cycles_table(first: &'static str) -> Numbers {
+    Numbers::new(&[first, "cycles/s", "p50", "p99", "Redis cycles/s", "Redis p50", "Redis p99", "ratio"])
+}
+
+pub(crate) fn cycles_row(callers: usize, ours: &Medians, redis: Option<&Medians>) -> Vec<String> {
+    let mut cells = vec![callers.to_string(), count(ours.per_second), millis(ours.p50), millis(ours.p99)];
+    match redis {
+        Some(redis) => {
+            cells.extend([count(redis.per_second), millis(redis.p50), millis(redis.p99)]);
+            cells.push(ratio(ours.per_second, redis.per_second));
+        }
+        None => cells.extend(["-"; 4].map(str::to_owned)),
+    }
+    cells
 }
 
 struct Side<C> {

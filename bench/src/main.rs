@@ -4,6 +4,7 @@ mod command;
 mod cycles;
 mod disk;
 mod handoff;
+mod http;
 mod load;
 mod million;
 mod redis;
@@ -42,6 +43,8 @@ enum Which {
     Million,
     /// (d) `buildlock run -- true`, beside flock
     Command,
+    /// Cycles over HTTP, beside Redis; idle streams, the start, memory
+    Http,
 }
 
 #[tokio::main]
@@ -57,6 +60,7 @@ async fn main() -> Result<()> {
             Which::Handoff => handoff::run(&disk, options.quick).await?,
             Which::Million => million::run(&disk, options.quick).await?,
             Which::Command => command::run(&disk, options.quick)?,
+            Which::Http => http::run(&disk, options.quick).await?,
         };
         print_targets(&targets);
     }

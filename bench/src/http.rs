@@ -1,0 +1,235 @@
+//! Cycles of lock and unlock over HTTP, beside Redis; idle streams of events; the start; memory.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+use crate::command::binary;
+use crate::cycles::{compare, cycles_row, cycles_table};
+use crate::disk::Disk;
+use crate::load::Caller;
+use crate::redis::Redis;
+use crate::table::{Limit, Numbers, Target, count, median, millis};
+
+const CONNECTIONS: [usize; 3] = [1, 64, 256];
+
+const STREAMS: usize = 10_000;
+
+/// How often the server is started for the time of its first answer.
+const STARTS: usize = 20;
+
+/// How long the server may take to start or to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run(disk: &Disk, quick: bool) -> Result<Vec<Target>> {
+    println!("## Over HTTP\n");
+    let Some(program) = binary()? else {
+        println!("There is no buildlock beside this benchmark; build it: cargo build --release -p buildlock-cli\n");
+        return Ok(Vec::new());
+    };
+    let mut targets = Vec::new();
+    let mut table = cycles_table("connections");
+    for connections in CONNECTIONS {
+        eprintln!("http: {connections} connections");
+        let folder = disk.folder()?;
+        let server = Server::start(&program, folder.path()).await?;
+        let redis = Redis::start(folder.path()).await?;
+        let redis_callers = match &redis {
+            Some(redis) => Some(redis.callers(connections).await?),
+            None => None,
+        };
+        let (ours, redis) = compare(server.callers(connections).await?, redis_callers, quick).await?;
+        if let Some(redis) = redis.as_ref().filter(|_| connections == 64) {
+            let reached = ours.per_second / redis.per_second;
+            let what = "cycles/s over HTTP at 64 connections, to Redis";
+            targets.push(Target { what, limit: Limit::AtLeast(0.6), reached, unit: " times" });
+        }
+        table.row(cycles_row(connections, &ours, redis.as_ref()));
+    }
+    table.print();
+
+    let streams = if quick { STREAMS / 10 } else { STREAMS };
+    eprintln!("http: the start, {streams} streams");
+    let folder = disk.folder()?;
+    let mut starts = Vec::new();
+    for _ in 0..STARTS {
+        starts.push(Server::start(&program, folder.path()).await?.first_answer.as_secs_f64());
+    }
+    let start = median(starts);
+    let server = Server::start(&program, folder.path()).await?;
+    let idle = server.memory()?;
+    let mut open = Vec::with_capacity(streams);
+    for _ in 0..streams {
+        open.push(server.follow_events().await?);
+    }
+    let with_streams = server.memory()?;
+    let mut table = Numbers::new(&["", "measured"]);
+    table.row(["from start to first answer".to_owned(), millis(Duration::from_secs_f64(start))]);
+    table.row(["memory, idle".to_owned(), mebibytes(idle)]);
+    table.row([format!("memory, {} idle streams of events", count(streams as f64)), mebibytes(with_streams)]);
+    table.print();
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    targets.extend([
+        Target { what: "first answer", limit: Limit::AtMost(100.0), reached: start * 1e3, unit: " ms" },
+        Target { what: "idle memory", limit: Limit::AtMost(30.0), reached: mib(idle), unit: " MiB" },
+        Target {
+            what: "memory with idle streams",
+            limit: Limit::AtMost(300.0),
+            reached: mib(with_streams),
+            unit: " MiB",
+        },
+    ]);
+    Ok(targets)
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// A `buildlock serve` of this benchmark's own; it ends with this value.
+struct Server {
+    process: Child,
+    address: SocketAddr,
+    key: String,
+    first_answer: Duration,
+}
+
+impl Server {
+    async fn start(program: &Path, folder: &Path) -> Result<Self> {
+        // A port that is free now; nobody else takes it in the moment until the server has it.
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let started = Instant::now();
+        let process = Command::new(program)
+            .args(["serve", "--listen", &address.to_string(), "--store"])
+            .arg(format!("sqlite:{}", folder.join("locks.db").display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(folder.join("server.log"))?)
+            .spawn()
+            .context("buildlock cannot be started")?;
+        let mut server = Self { process, address, key: String::new(), first_answer: Duration::ZERO };
+        let first = tokio::time::timeout(PATIENCE, async {
+            loop {
+                match server.connect().await {
+                    Ok(mut connection) => break connection.call("GET", "/livez", "").await,
+                    Err(_) => sleep(Duration::from_millis(1)).await,
+                }
+            }
+        });
+        first.await.with_context(|| fs::read_to_string(folder.join("server.log")).unwrap_or_default())??;
+        server.first_answer = started.elapsed();
+        server.key = fs::read_to_string(folder.join("operator.key"))?.trim().to_owned();
+        Ok(server)
+    }
+
+    async fn connect(&self) -> Result<Connection> {
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        let headers = format!("Host: {}\r\nAuthorization: Bearer {}\r\n", self.address, self.key);
+        Ok(Connection { stream: BufReader::new(stream), headers })
+    }
+
+    /// This many callers, each with its own project and its own connection.
+    async fn callers(&self, number: usize) -> Result<Vec<HttpCaller>> {
+        let mut callers = Vec::with_capacity(number);
+        for number in 0..number {
+            let path = format!("/v1/projects/caller-{number}/lock");
+            callers.push(HttpCaller { connection: self.connect().await?, path });
+        }
+        Ok(callers)
+    }
+
+    /// A connection on which events would come; none do.
+    async fn follow_events(&self) -> Result<Connection> {
+        let mut connection = self.connect().await?;
+        connection.send("GET", "/v1/events", "").await?;
+        connection.head().await?;
+        Ok(connection)
+    }
+
+    /// How much memory the server has, in bytes.
+    fn memory(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kibibytes * 1024)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // One that has ended need not be killed.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+struct HttpCaller {
+    connection: Connection,
+    path: String,
+}
+
+impl Caller for HttpCaller {
+    async fn cycle(&mut self) -> Result<()> {
+        let lease = self.connection.call("POST", &self.path, "{}").await?;
+        let token = lease.split_once("\"token\":").and_then(|(_, rest)| rest.split([',', '}']).next());
+        let token = token.with_context(|| format!("not locked: {lease}"))?;
+        self.connection.call("DELETE", &format!("{}?token={token}", self.path), "").await.map(drop)
+    }
+}
+
+/// As much of HTTP/1.1 as is needed here.
+struct Connection {
+    stream: BufReader<TcpStream>,
+    headers: String,
+}
+
+impl Connection {
+    /// The body of the answer, which must be a success.
+    async fn call(&mut self, method: &str, path: &str, body: &str) -> Result<String> {
+        self.send(method, path, body).await?;
+        let (is_success, length) = self.head().await?;
+        let mut answer = vec![0; length];
+        self.stream.read_exact(&mut answer).await?;
+        let answer = String::from_utf8(answer)?;
+        ensure!(is_success, "{method} {path}: {answer}");
+        Ok(answer)
+    }
+
+    async fn send(&mut self, method: &str, path: &str, body: &str) -> Result<()> {
+        let Self { headers, .. } = self;
+        let mut message = format!("{method} {path} HTTP/1.1\r\n{headers}");
+        if !body.is_empty() {
+            message += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+        }
+        message += "\r\n";
+        message += body;
+        Ok(self.stream.write_all(message.as_bytes()).await?)
+    }
+
+    /// Whether the answer is a success, and the length of its body.
+    async fn head(&mut self) -> Result<(bool, usize)> {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).await?;
+        let is_success = line.split(' ').nth(1).is_some_and(|status| status.starts_with('2'));
+        let mut length = 0;
+        loop {
+            line.clear();
+            if self.stream.read_line(&mut line).await? == 0 {
+                bail!("the server hung up");
+            }
+            match line.trim_end().split_once(':') {
+                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.trim().parse()?,
+                Some(_) => {}
+                None => return Ok((is_success, length)),
+            }
+        }
+    }
+}
