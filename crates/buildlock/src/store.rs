@@ -1,6 +1,7 @@
 //! What every store of locks can do. The rules are in `buildlock-core`; a store keeps the projects,
 //! the clock, the tokens and the history, and makes each decision durable before it answers.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -145,22 +146,22 @@ pub struct Retention {
 }
 
 /// One thing that a checkup looked at.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
     /// What was looked at.
-    pub what: &'static str,
+    pub what: Cow<'static, str>,
     /// Whether it is as it should be.
     pub verdict: Verdict,
     /// What was seen.
     pub detail: String,
     /// What to do, if anything.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub advice: Option<&'static str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<Cow<'static, str>>,
 }
 
 /// Whether something is as it should be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Verdict {
     /// It is.
@@ -174,17 +175,17 @@ pub enum Verdict {
 impl Finding {
     /// All is well.
     pub fn good(what: &'static str, detail: impl Into<String>) -> Self {
-        Self { what, verdict: Verdict::Good, detail: detail.into(), advice: None }
+        Self { what: what.into(), verdict: Verdict::Good, detail: detail.into(), advice: None }
     }
 
     /// It works, and should be looked at.
     pub fn warning(what: &'static str, detail: impl Into<String>, advice: &'static str) -> Self {
-        Self { what, verdict: Verdict::Warning, detail: detail.into(), advice: Some(advice) }
+        Self { what: what.into(), verdict: Verdict::Warning, detail: detail.into(), advice: Some(advice.into()) }
     }
 
     /// It does not work.
     pub fn bad(what: &'static str, detail: impl Into<String>, advice: &'static str) -> Self {
-        Self { what, verdict: Verdict::Bad, detail: detail.into(), advice: Some(advice) }
+        Self { what: what.into(), verdict: Verdict::Bad, detail: detail.into(), advice: Some(advice.into()) }
     }
 }
 
