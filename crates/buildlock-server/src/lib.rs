@@ -17,6 +17,7 @@ mod serve;
 pub use app::ServerStore;
 pub use config::{
     Builder, BuildsConfig, CommandBuilder, Config, ConfigError, OperationConfig, PASSED_ALWAYS, ServerConfig,
+    SitesConfig,
 };
 pub use limits::Limits;
 pub use serve::{Options, ServeError, Server, Stop};

@@ -6,7 +6,7 @@ mod reader;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use buildlock::{BuildRetention, Operation, Ttl};
@@ -21,6 +21,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// `[builds]`.
     pub builds: BuildsConfig,
+    /// `[sites]`.
+    pub sites: SitesConfig,
     /// `[operations.NAME]`: what builds each operation.
     pub operations: BTreeMap<Operation, OperationConfig>,
 }
@@ -55,6 +57,14 @@ pub struct BuildsConfig {
     pub log_limit: u64,
     /// `max_running`: how many builds may run at once.
     pub max_running: usize,
+}
+
+/// Whether what builds have made is shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SitesConfig {
+    /// `folder`: the folder in each project's workspace that is served as its site; none: no site is
+    /// served.
+    pub folder: Option<PathBuf>,
 }
 
 /// What builds one operation.
@@ -149,6 +159,7 @@ impl Config {
                 log_limit: 64 << 20,
                 max_running: 64,
             },
+            sites: SitesConfig::default(),
             operations: BTreeMap::new(),
         }
     }
@@ -173,6 +184,7 @@ impl Config {
         let config = Self {
             server: ServerConfig::parse(file.section("server")?, server)?,
             builds: BuildsConfig::parse(file.section("builds")?, builds)?,
+            sites: SitesConfig::parse(file.section("sites")?)?,
             operations: operations(file.section("operations")?, folder)?,
         };
         file.end()?;
@@ -242,6 +254,25 @@ impl BuildsConfig {
             max_running: max_running.unwrap_or(default.max_running),
             folder: default.folder,
         })
+    }
+}
+
+impl SitesConfig {
+    fn parse(mut section: Section<'_>) -> Result<Self, ConfigError> {
+        let folder = match section.text("folder")? {
+            None => None,
+            Some((text, offset)) => {
+                let folder = PathBuf::from(&text);
+                let inside = folder.components().all(|part| matches!(part, Component::Normal(_)));
+                if text.is_empty() || text.contains('\0') || !inside {
+                    let problem = format!("is {text:?}; allowed: a folder in the workspace, such as \"site\"");
+                    return Err(section.bad("folder", offset, problem));
+                }
+                Some(folder)
+            }
+        };
+        section.end()?;
+        Ok(Self { folder })
     }
 }
 
