@@ -1,13 +1,18 @@
 //! What all requests share.
 
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use buildlock::{BuildStore, KeyStore, LockService, LockStore};
+use buildlock::{BuildStore, KeyHash, KeyStore, LockService, LockStore};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
+use crate::http::guard::Names;
 use crate::limits::{Limits, Slots};
+use crate::serve::Options;
+use crate::session::Sessions;
 
 /// A store with everything that a server needs.
 pub trait ServerStore: LockStore + BuildStore + KeyStore {}
@@ -24,6 +29,11 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn ServerStore>,
     pub(crate) service: LockService,
     pub(crate) auth: Auth,
+    pub(crate) sessions: Sessions,
+    /// The name of the session's cookie. Cookies know no ports: another server on this machine has another.
+    pub(crate) cookie_name: String,
+    pub(crate) names: Names,
+    address: SocketAddr,
     pub(crate) limits: Limits,
     /// Room for event streams.
     pub(crate) streams: Slots,
@@ -35,16 +45,32 @@ pub(crate) struct Shared {
 }
 
 impl App {
-    pub(crate) fn new(store: Arc<dyn ServerStore>, limits: Limits) -> Self {
+    /// What the requests to a server on this address share.
+    pub(crate) fn new(store: Arc<dyn ServerStore>, address: SocketAddr, options: Options) -> Self {
+        let Options { config, limits } = options;
         Self(Arc::new(Shared {
             service: LockService::with_store(Arc::clone(&store) as Arc<dyn LockStore>),
             auth: Auth::new(Arc::clone(&store)),
+            sessions: Sessions::default(),
+            cookie_name: format!("buildlock_session_{}", address.port()),
+            names: Names::new(address.ip(), address.port(), &config.server),
             streams: Slots::new("event streams", limits.streams),
             waits: Slots::new("waiting calls", limits.waits),
             store,
+            address,
             limits,
             stopping: CancellationToken::new(),
         }))
+    }
+
+    /// A link with which somebody on this machine signs in, once, as the owner of this key.
+    pub(crate) fn sign_in_link(&self, key: KeyHash) -> io::Result<String> {
+        let code = self.sessions.invite(key)?;
+        let mut address = self.address;
+        if address.ip().is_unspecified() {
+            address.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
+        Ok(format!("http://{address}/sign-in?code={code}"))
     }
 }
 

@@ -3,10 +3,12 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use buildlock::{Holder, ProjectId, Role, Status};
+use buildlock::{Holder, KeyHash, ProjectId, Role, Status};
 
 use crate::app::App;
 use crate::http::extract::percent_decoded;
+use crate::http::guard::{Origin, is_safe};
+use crate::http::sign_in::session_secret;
 use crate::problem::Problem;
 
 /// The header in which a service or an operator names the user for whom it asks, percent-encoded.
@@ -19,6 +21,8 @@ pub(crate) struct Caller {
     /// `Buildlock-Holder`.
     pub(crate) holder: Holder,
     pub(crate) role: Role,
+    /// The key, shown or signed in with.
+    pub(crate) key: KeyHash,
 }
 
 impl Caller {
@@ -44,10 +48,11 @@ impl FromRequestParts<App> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let shown = bearer(&parts.headers)?;
-        let Some(key) = app.auth.key(shown).await? else {
-            return Err(Problem::unauthenticated("this key is not known here, or was revoked"));
+        let (shown, unknown) = match bearer(&parts.headers)? {
+            Some(key) => (KeyHash::of(key), "this key is not known here, or was revoked"),
+            None => (signed_in(parts, app)?, "the key that you signed in with was revoked"),
         };
+        let Some(key) = app.auth.key(shown).await? else { return Err(Problem::unauthenticated(unknown)) };
         let holder = match named_holder(&parts.headers)? {
             None => key.owner,
             Some(_) if key.role == Role::User => {
@@ -55,16 +60,29 @@ impl FromRequestParts<App> for Caller {
             }
             Some(holder) => holder,
         };
-        Ok(Self { holder, role: key.role })
+        Ok(Self { holder, role: key.role, key: shown })
     }
 }
 
 /// The key that is shown as `Authorization: Bearer KEY`.
-fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
-    const HOW: &str = "send a key as \"Authorization: Bearer KEY\"";
-    let shown = headers.get(header::AUTHORIZATION).ok_or(Problem::unauthenticated(HOW))?;
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let Some(shown) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
     let (scheme, key) = shown.to_str().ok().and_then(|text| text.split_once(' ')).unwrap_or_default();
-    if scheme.eq_ignore_ascii_case("bearer") { Ok(key.trim()) } else { Err(Problem::unauthenticated(HOW)) }
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(key.trim())) } else { Err(Problem::unauthenticated(HOW)) }
+}
+
+const HOW: &str = "send a key as \"Authorization: Bearer KEY\", or sign in to the page";
+
+/// The key that a browser has signed in with. The page asks for itself only: a browser adds the cookie to
+/// whatever it sends.
+fn signed_in(parts: &Parts, app: &App) -> Result<KeyHash, Problem> {
+    let secret = session_secret(app, &parts.headers).ok_or_else(|| Problem::unauthenticated(HOW))?;
+    match app.names.origin(&parts.headers) {
+        Origin::Own => {}
+        Origin::Unsaid if is_safe(&parts.method) => {}
+        Origin::Unsaid | Origin::Foreign => return Err(Problem::foreign_origin()),
+    }
+    app.sessions.key(secret).ok_or_else(|| Problem::unauthenticated("your session is over; sign in again"))
 }
 
 /// The user whom a service names.

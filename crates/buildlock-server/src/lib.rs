@@ -10,9 +10,11 @@ mod caller;
 mod config;
 mod http;
 mod limits;
+mod metrics;
 mod page;
 mod problem;
 mod serve;
+mod session;
 
 pub use app::ServerStore;
 pub use config::{

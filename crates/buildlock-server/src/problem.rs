@@ -124,6 +124,27 @@ impl Problem {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "Not possible here", detail)
     }
 
+    pub(crate) fn headers_too_large(allowed: usize) -> Self {
+        let detail = format!("the headers are too large; allowed: up to {allowed} bytes together");
+        Self::invalid_as(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers", detail)
+    }
+
+    pub(crate) fn wrong_host(host: &str) -> Self {
+        Self::forbidden(format!(
+            "this server is not known as {host:?}; if it should be, name that host with --allow-host, or in \
+             allowed_hosts of its settings"
+        ))
+    }
+
+    pub(crate) fn foreign_origin() -> Self {
+        Self::forbidden("a page of another origin may not do this; if it should, name it in allowed_origins")
+    }
+
+    pub(crate) fn internal() -> Self {
+        let detail = "this is a bug of the server; its log tells more under the answer's X-Request-Id";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "The server failed", detail)
+    }
+
     pub(crate) fn overloaded(what: &'static str) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let detail = format!("there are too many {what}; nothing was changed; try again soon");

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use buildlock::KeyHash;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -92,7 +93,7 @@ impl Server {
         let refused = |error| ServeError::CannotListen { address: options.config.server.listen, error };
         let listener = TcpListener::bind(options.config.server.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        let app = App::new(store, options.limits);
+        let app = App::new(store, address, options);
         let stop = Stop { stopping: app.stopping.clone(), now: CancellationToken::new() };
         Ok(Self { app, listener, address, stop })
     }
@@ -100,6 +101,15 @@ impl Server {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// A link with which somebody on this machine signs in to the page, once, as the owner of this key.
+    ///
+    /// # Errors
+    ///
+    /// If the machine gives no random bytes.
+    pub fn sign_in_link(&self, key: KeyHash) -> io::Result<String> {
+        self.app.sign_in_link(key)
     }
 
     /// How to stop it.

@@ -1,10 +1,16 @@
 //! The routes, and what all of them have in common.
 
 pub(crate) mod extract;
+pub(crate) mod guard;
 mod health;
+mod observe;
+pub(crate) mod sign_in;
 pub(crate) mod sse;
 
 use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -19,7 +25,7 @@ struct Api;
 
 /// The API's routes and their description.
 fn api() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(Api::openapi()).merge(health::routes())
+    OpenApiRouter::with_openapi(Api::openapi()).merge(health::routes()).merge(sign_in::routes())
 }
 
 /// All that a server serves.
@@ -30,5 +36,9 @@ pub(crate) fn router(app: App) -> Router {
         .merge(page::routes())
         .fallback(async || Problem::no_such_route())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(CatchPanicLayer::custom(observe::panicked))
+        .layer(CompressionLayer::new())
+        .layer(from_fn_with_state(app.clone(), guard::guard))
+        .layer(from_fn(observe::observe))
         .with_state(app)
 }
