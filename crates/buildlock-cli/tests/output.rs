@@ -313,6 +313,7 @@ ok    clock: the store's time is the wall clock's
 ok    locks: 1 held, 0 waiting
 ok    expiry: nothing is overdue
 ok    history: 1 events; all are kept
+ok    builds: 0 running, 0 finished; their logs have 0 KiB
 exit code 0
 
 "#]]

@@ -11,8 +11,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use buildlock::{EventId, LockStore, Recorded, SqliteStore, Verdict};
-use support::ask::{Ask, ended};
+use buildlock::{
+    BuildEnd, BuildId, BuildStatus, BuildStore, EventId, LockStore, LogStream, NewBuild, Recorded, SqliteStore, Verdict,
+};
+use serde::{Deserialize, Serialize};
+use support::ask::{Ask, ended, project};
 use support::files::beside;
 use support::load::{Record, Told, Worker};
 use support::process::{Player, file, playing, report};
@@ -97,6 +100,53 @@ async fn processes_killed_at_100_random_moments_lose_nothing_that_was_acknowledg
         let chain = store.history(Some(&project), None, 100_000).await.unwrap();
         assert_eq!(chain.iter().map(|recorded| recorded.id).collect::<Vec<_>>(), record.replay.events_of(&project));
     }
+}
+
+/// Rule 12, for builds: the lines of a log and how it ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn builds_of_processes_killed_at_random_moments_lose_nothing_that_was_acknowledged() {
+    const ROUNDS: u64 = 30;
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("locks.db");
+    let mut random = random();
+    let (mut acknowledged, mut left_running) = (0, 0);
+    for _ in 0..ROUNDS {
+        let mut processes: Vec<_> = (0..2).map(|_| Player::start(playing("part::builds", &path))).collect();
+        let mut lines = vec![processes[0].line()];
+        thread::sleep(Duration::from_micros(random.below(LONGEST.as_micros() as u64)));
+        processes.iter_mut().for_each(Player::kill);
+        processes.iter_mut().for_each(|process| lines.extend(process.rest()));
+        let store = SqliteStore::open(&path).await.unwrap();
+        for line in &lines {
+            match serde_json::from_str(line).unwrap() {
+                Built::Said(build, number, text) => {
+                    let kept = store.log(build, number - 1, 1).await.unwrap().pop().expect("a line was lost");
+                    assert_eq!((kept.number, kept.text), (number, text));
+                }
+                Built::Ended(build, lines) => {
+                    let kept = store.build(build).await.unwrap().expect("a build was lost");
+                    assert_eq!((kept.status, kept.log_lines), (BuildStatus::Succeeded, lines), "an end was lost");
+                }
+            }
+        }
+        acknowledged += lines.len();
+        for build in store.running_builds().await.unwrap() {
+            let log = store.log(build.id, 0, 100_000).await.unwrap();
+            assert!(log.iter().map(|line| line.number).eq(1..=build.log_lines), "a log has gaps");
+            let end = BuildEnd { status: BuildStatus::Lost, exit_code: None, reason: None };
+            assert_eq!(store.end_build(build.id, end).await.unwrap().unwrap().status, BuildStatus::Lost);
+            left_running += 1;
+        }
+    }
+    println!("{ROUNDS} times: {acknowledged} answers acknowledged, {left_running} builds were running at a kill");
+    assert!(acknowledged as u64 > ROUNDS * 4 && left_running > ROUNDS, "too little load to mean anything");
+}
+
+/// What a build was told and that it must find again.
+#[derive(Serialize, Deserialize)]
+enum Built {
+    Said(BuildId, u64, String),
+    Ended(BuildId, u64),
 }
 
 /// Rule 12: the `-wal` of a killed process is cut off, or overwritten with nonsense, at any of its bytes. Every
@@ -199,6 +249,43 @@ mod part {
                 };
                 loop {
                     worker.round().await;
+                }
+            });
+        }
+        tasks.join_all().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "a part of builds_of_processes_killed_at_random_moments_lose_nothing_that_was_acknowledged"]
+    async fn builds() {
+        let store = SqliteStore::open(file()).await.unwrap();
+        let tell = |built: &Built| report(&serde_json::to_string(built).unwrap());
+        let mut tasks = JoinSet::new();
+        for task in 0..TASKS {
+            let store = store.clone();
+            tasks.spawn(async move {
+                let site = format!("process {}, task {task}", std::process::id());
+                loop {
+                    let held = store.held(&site, "ana").await;
+                    let new = NewBuild {
+                        id: BuildId::fresh(),
+                        project: project(&site),
+                        operation: held.operation.clone(),
+                        holder: held.holder.clone(),
+                        token: held.token,
+                        request: held.request,
+                    };
+                    let build = store.start_build(new).await.unwrap().id;
+                    for count in [1, 20, 3] {
+                        let lines = (0..count).map(|line| (LogStream::Stdout, format!("{build}: {line}"))).collect();
+                        for line in store.append_log(build, lines).await.unwrap() {
+                            tell(&Built::Said(build, line.number, line.text));
+                        }
+                    }
+                    let end = BuildEnd { status: BuildStatus::Succeeded, exit_code: Some(0), reason: None };
+                    let done = store.end_build(build, end).await.unwrap().unwrap();
+                    tell(&Built::Ended(build, done.log_lines));
+                    ended(store.unlock(&site, &held).await);
                 }
             });
         }

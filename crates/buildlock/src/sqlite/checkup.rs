@@ -35,6 +35,9 @@ pub(super) fn checkup(
         |row| row.get::<_, i64>(0),
     )?;
     let events = count(include_str!("sql/count_events.sql"))?;
+    let (running, finished, log_bytes) = connection.query_row(include_str!("sql/count_builds.sql"), [], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+    })?;
     let kept = match (retention.max_age, retention.max_events) {
         (None, None) => "all are kept".to_owned(),
         (Some(age), None) => format!("kept for {} days", age.as_secs() / 86_400),
@@ -57,6 +60,10 @@ pub(super) fn checkup(
             )
         },
         Finding::good("history", format!("{events} events; {kept}")),
+        Finding::good(
+            "builds",
+            format!("{running} running, {finished} finished; their logs have {} KiB", log_bytes >> 10),
+        ),
     ])
 }
 
