@@ -4,8 +4,8 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use buildlock::{Holder, Message, Operation, ProjectId, Reason, RequestId, Token, Ttl, Wait};
-use clap::builder::FalseyValueParser;
+use buildlock::{Holder, Message, Operation, ProjectId, Reason, RequestId, Role, Token, Ttl, Wait};
+use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
 
@@ -72,6 +72,8 @@ pub(crate) enum Command {
     History(History),
     /// List the projects; add or delete one
     Projects(Projects),
+    /// The keys of a server's clients: list, add or revoke them
+    Keys(Keys),
     /// Make the store, or bring it up to this version
     Migrate(Migrate),
     /// Check the store and this machine, and say what to do
@@ -222,10 +224,41 @@ pub(crate) enum ProjectsAction {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Keys {
+    #[command(subcommand)]
+    pub(crate) action: Option<KeysAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysAction {
+    /// List them all; the keys themselves are known to their owners only
+    List,
+    /// Add one, and print it: this once, since only its hash is kept
+    Add {
+        /// Whose it is, to others: a user id, or a service's name
+        owner: Holder,
+        /// What the owner may do: a user sees and locks its own projects, a service all, for its users too;
+        /// an operator may do everything
+        #[arg(long, env = "BUILDLOCK_ROLE", value_name = "ROLE", default_value = "user", value_parser = role())]
+        role: Role,
+    },
+    /// Revoke one, for ever
+    Revoke {
+        /// Its number, as the list shows it
+        number: u64,
+    },
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Migrate {
     /// Print the SQL and do nothing
     #[arg(long)]
     pub(crate) print: bool,
+}
+
+fn role() -> impl TypedValueParser<Value = Role> {
+    PossibleValuesParser::new(Role::ALL.map(Role::as_str))
+        .map(|name| Role::ALL.into_iter().find(|role| role.as_str() == name).unwrap_or(Role::User))
 }
 
 fn ttl(text: &str) -> Result<Ttl, String> {

@@ -126,6 +126,11 @@ impl Failure {
         Self::new(NOT_FOUND, "PROJECT_NOT_FOUND", text).about(project)
     }
 
+    pub(crate) fn unknown_key(number: u64) -> Self {
+        let text = format!("there is no key {number}; \"buildlock keys\" lists them");
+        Self::new(NOT_FOUND, "KEY_NOT_FOUND", text)
+    }
+
     /// Tells the user, once.
     pub(crate) fn tell(&self, json: bool, to_stdout: bool) -> ExitCode {
         match (json.then(|| serde_json::to_string(&self.problem)), to_stdout) {

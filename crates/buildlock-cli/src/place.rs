@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use buildlock::{Holder, LockStore, StoreError, open_store};
+use buildlock::{Holder, LockStore, SqliteStore, StoreError, open_store};
 
 use crate::cli::Global;
 use crate::exit::Failure;
@@ -23,8 +23,18 @@ pub(crate) fn store_url(global: &Global) -> Result<String, Failure> {
     Ok(format!("sqlite:{path}"))
 }
 
-/// Opens the store. The folder of the default one is made if need be.
+/// Opens the store.
 pub(crate) async fn open(global: &Global) -> Result<Arc<dyn LockStore>, Failure> {
+    Ok(open_store(&ready(global)?).await?)
+}
+
+/// Opens the store, which must be a file: what a server keeps in it is not for its clients.
+pub(crate) async fn open_file(global: &Global) -> Result<SqliteStore, Failure> {
+    Ok(buildlock::open_file(&ready(global)?).await?)
+}
+
+/// The store's URL; the folder of the default one is made if need be.
+fn ready(global: &Global) -> Result<String, Failure> {
     let url = store_url(global)?;
     if global.store.is_none()
         && let Some(folder) = Path::new(url.trim_start_matches("sqlite:")).parent()
@@ -33,7 +43,7 @@ pub(crate) async fn open(global: &Global) -> Result<Arc<dyn LockStore>, Failure>
             Failure::from(StoreError::CannotOpen { path: folder.to_owned(), problem: error.to_string() })
         })?;
     }
-    Ok(open_store(&url).await?)
+    Ok(url)
 }
 
 /// The store's URL for a child that may change its working folder.

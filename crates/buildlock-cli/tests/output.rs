@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::fs;
+
 use snapbox::{assert_data_eq, str};
 use support::Sandbox;
 
@@ -296,6 +298,96 @@ exit code 0
     );
     let list = sandbox.ok(&["projects", "--json"]);
     assert!(list.contains(r#""project":"b""#) && !list.contains(r#""project":"a""#), "{list}");
+}
+
+#[test]
+fn a_key_is_shown_once_and_known_by_its_number() {
+    let sandbox = Sandbox::new();
+    assert_data_eq!(
+        said(&sandbox, &["keys"]),
+        str![[r#"
+there are no keys; add one: buildlock keys add OWNER --role user
+exit code 0
+
+"#]]
+    );
+    assert_data_eq!(
+        said(&sandbox, &["keys", "add", "ana"]),
+        str![[r#"
+bl_[..]
+key 1 of ana (user); it is not shown again
+exit code 0
+
+"#]]
+    );
+    assert_data_eq!(
+        said(&sandbox, &["keys", "add", "app", "--role", "service", "--json"]),
+        str![[r#"
+{"number":2,"owner":"app","role":"service","createdAt":"[..]Z","key":"bl_[..]"}
+exit code 0
+
+"#]]
+    );
+    assert_data_eq!(
+        said(&sandbox, &["keys", "list"]),
+        str![[r#"
+NUMBER  OWNER  ROLE     CREATED
+1       ana    user     [..] UTC
+2       app    service  [..] UTC
+exit code 0
+
+"#]]
+    );
+    for number in ["1", "1"] {
+        assert_data_eq!(
+            said(&sandbox, &["keys", "revoke", number]),
+            str![[r#"
+key 1 is revoked: servers refuse it within a few seconds
+exit code 0
+
+"#]]
+        );
+    }
+    assert_data_eq!(
+        said(&sandbox, &["keys", "--json"]),
+        str![[r#"
+[{"number":2,"owner":"app","role":"service","createdAt":"[..]Z"}]
+exit code 0
+
+"#]]
+    );
+    assert_data_eq!(
+        said(&sandbox, &["keys", "revoke", "7"]),
+        str![[r#"
+buildlock: there is no key 7; "buildlock keys" lists them
+exit code 1
+
+"#]]
+    );
+}
+
+#[test]
+fn a_key_is_not_in_the_file() {
+    let sandbox = Sandbox::new();
+    let key = sandbox.ok(&["-q", "keys", "add", "ana", "--role", "operator"]);
+    let (key, random) = (key.trim(), key.trim().strip_prefix("bl_").unwrap());
+    assert_eq!(key.len(), 46);
+    for file in fs::read_dir(sandbox.path()).unwrap() {
+        let bytes = fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(random.len()).any(|bytes| bytes == random.as_bytes()), "the key is kept");
+    }
+}
+
+#[test]
+fn keys_are_for_who_has_the_file() {
+    assert_data_eq!(
+        said(&Sandbox::new(), &["keys", "--store", "http://127.0.0.1:7878"]),
+        str![[r#"
+buildlock: "http://127.0.0.1:7878" names no store: it is no file; [..]
+exit code 2
+
+"#]]
+    );
 }
 
 #[test]

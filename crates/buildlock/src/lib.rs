@@ -46,4 +46,4 @@ pub use sqlite::{Clock, SqliteStore, SystemClock, migrations, since_boot};
 pub use store::{
     Answer, Deleted, EventId, Finding, Grant, LockStore, News, Recorded, Retention, Status, Verdict, Watcher,
 };
-pub use url::open_store;
+pub use url::{open_file, open_store};

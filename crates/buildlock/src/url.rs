@@ -14,16 +14,25 @@ use crate::{LockStore, SqliteStore, StoreError};
 /// the store cannot be opened.
 pub async fn open_store(url: &str) -> Result<Arc<dyn LockStore>, StoreError> {
     let bad = |problem| StoreError::BadUrl { url: url.to_owned(), problem };
-    let (scheme, rest) = url.split_once(':').ok_or_else(|| bad("it has no kind, such as \"sqlite:\""))?;
+    let (scheme, _) = url.split_once(':').ok_or_else(|| bad("it has no kind, such as \"sqlite:\""))?;
     match scheme {
-        "sqlite" => {
-            let path = rest.strip_prefix("//").unwrap_or(rest);
-            if path.is_empty() || path.contains('\0') {
-                return Err(bad("it has no path"));
-            }
-            Ok(Arc::new(SqliteStore::open(path).await?))
-        }
+        "sqlite" => Ok(Arc::new(open_file(url).await?)),
         "postgres" | "postgresql" | "http" | "https" => Err(bad("this version knows only SQLite files")),
         _ => Err(bad("its kind is unknown")),
     }
+}
+
+/// Opens the file with this URL, `sqlite:PATH`, which has more to it than locks.
+///
+/// # Errors
+///
+/// As [`open_store`]; [`StoreError::BadUrl`] if the URL names no file.
+pub async fn open_file(url: &str) -> Result<SqliteStore, StoreError> {
+    let bad = |problem| StoreError::BadUrl { url: url.to_owned(), problem };
+    let path = url.strip_prefix("sqlite:").ok_or_else(|| bad("it is no file"))?;
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.is_empty() || path.contains('\0') {
+        return Err(bad("it has no path"));
+    }
+    SqliteStore::open(path).await
 }
