@@ -6,6 +6,7 @@
 
 mod app;
 mod auth;
+mod builds;
 mod caller;
 mod config;
 mod http;

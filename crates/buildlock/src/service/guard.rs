@@ -95,6 +95,18 @@ impl LeaseGuard {
         self.state.borrow().deadline
     }
 
+    /// Resolves with the new deadline when it is no longer this one: to tell whoever does the work
+    /// elsewhere. Cancel-safe.
+    pub async fn renewed(&self, known: LeaseDeadline) -> LeaseDeadline {
+        let mut state = self.state.clone();
+        let renewed = state.wait_for(|state| state.deadline != known).await.ok().map(|state| state.deadline);
+        match renewed {
+            Some(deadline) => deadline,
+            // It is not renewed any more.
+            None => std::future::pending().await,
+        }
+    }
+
     /// Resolves when the lease is lost: somebody ended it, or it could not be renewed and
     /// [`LeaseDeadline::stop_at`] has come. Cancel-safe; may be called any number of times.
     pub async fn lost(&self) -> Loss {

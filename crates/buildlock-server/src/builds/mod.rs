@@ -1,0 +1,316 @@
+//! Running builds: each under its project's lock, on record, and watched until nothing of it is left.
+//!
+//! [`Builds`] is what the routes use. How a build is started is in `start.rs`, what one that runs goes
+//! through in `run.rs`, its two kinds of builders in `command.rs` and `upstream.rs`, its log in `log.rs`
+//! and `follow.rs`. A build is a task of its own: it does not end because somebody goes away.
+
+mod command;
+mod follow;
+mod lines;
+mod log;
+mod run;
+mod start;
+mod upstream;
+mod workspace;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use buildlock::{
+    Build, BuildEnd, BuildId, BuildStatus, Command, Holder, LockService, Operation, ProjectId, Reason, RequestId,
+    StoreError,
+};
+use buildlock_supervise::kill_marked;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+
+pub(crate) use self::follow::Followed;
+use self::start::Starting;
+pub(crate) use self::start::{BuildOrder, StartError, Started};
+pub(crate) use self::upstream::UpstreamAnswer;
+use crate::ServerStore;
+use crate::config::{BuildsConfig, Config, OperationConfig};
+
+/// How often finished builds that are no longer kept are looked for.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+
+/// [`buildlock::BuildStore::prune_builds`] has done all when it deletes fewer.
+const PRUNED_AT_ONCE: usize = 1_000;
+
+/// What a build is told apart by, in the environment of all its processes.
+const MARK: &str = "BUILDLOCK_BUILD";
+
+/// The program that supervises a command, and its first arguments.
+#[derive(Debug, Clone)]
+pub struct SupervisorProgram {
+    /// The program.
+    pub program: PathBuf,
+    /// What comes before the command.
+    pub arguments: Vec<String>,
+}
+
+/// Runs builds. A cheap handle.
+#[derive(Clone)]
+pub(crate) struct Builds {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: BuildsConfig,
+    operations: BTreeMap<Operation, OperationConfig>,
+    workspaces: PathBuf,
+    supervisor: SupervisorProgram,
+    service: LockService,
+    store: Arc<dyn ServerStore>,
+    http: reqwest::Client,
+    slots: Arc<Semaphore>,
+    under_way: Mutex<UnderWay>,
+    /// Changes when a build has ended.
+    ended: watch::Sender<()>,
+    pruning: AbortHandle,
+}
+
+/// What goes on now.
+#[derive(Default)]
+struct UnderWay {
+    starting: HashMap<RequestId, Arc<Starting>>,
+    running: HashMap<BuildId, Arc<Running>>,
+    is_draining: bool,
+}
+
+/// A build that runs, as others reach it.
+struct Running {
+    progress: watch::Sender<Progress>,
+    /// Why it is to stop, once somebody wants that.
+    cancelled: watch::Sender<Option<String>>,
+    /// The answer of its upstream, for whoever asks first.
+    answer: Mutex<Option<UpstreamAnswer>>,
+    /// Resolves `answer`.
+    answered: watch::Sender<bool>,
+}
+
+/// How far a build is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    /// How many lines of its log are durable.
+    log_lines: u64,
+    /// Its end is on record.
+    has_ended: bool,
+}
+
+impl Running {
+    fn new() -> Self {
+        Self {
+            progress: watch::Sender::default(),
+            cancelled: watch::Sender::default(),
+            answer: Mutex::default(),
+            answered: watch::Sender::default(),
+        }
+    }
+}
+
+impl Builds {
+    /// Runs builds as the settings say. Projects have their folders in `workspaces`, unless the settings
+    /// name another place.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub(crate) fn new(
+        config: &Config,
+        workspaces: PathBuf,
+        supervisor: SupervisorProgram,
+        service: LockService,
+        store: Arc<dyn ServerStore>,
+    ) -> Self {
+        let pruning = tokio::spawn(prune(Arc::clone(&store), config.builds.clone())).abort_handle();
+        let inner = Inner {
+            operations: config.operations.clone(),
+            workspaces: config.builds.workspaces.clone().unwrap_or(workspaces),
+            supervisor,
+            service,
+            store,
+            http: upstream::client(),
+            slots: Arc::new(Semaphore::new(config.builds.max_running)),
+            under_way: Mutex::default(),
+            ended: watch::Sender::default(),
+            config: config.builds.clone(),
+            pruning,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The operations that have a builder.
+    pub(crate) fn operations(&self) -> impl Iterator<Item = &Operation> {
+        self.inner.operations.keys()
+    }
+
+    /// The folder in which a project's builds work.
+    pub(crate) fn workspace(&self, project: &ProjectId) -> PathBuf {
+        self.inner.workspaces.join(workspace::folder_name(project))
+    }
+
+    /// Waits for the end of a build; answers how it ended, or none if it is unknown.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot answer.
+    pub(crate) async fn wait(&self, build: BuildId) -> Result<Option<Build>, StoreError> {
+        if let Some(running) = self.running(build) {
+            let mut progress = running.progress.subscribe();
+            // The sender lives as long as `running` here.
+            let _ = progress.wait_for(|progress| progress.has_ended).await;
+        }
+        self.inner.store.build(build).await
+    }
+
+    /// Cancels a build, and answers when it has ended; none if it is unknown. One that had ended before
+    /// stays as it was.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot answer.
+    pub(crate) async fn cancel(&self, build: BuildId, by: &Holder) -> Result<Option<Build>, StoreError> {
+        self.ask_to_cancel(build, by);
+        self.wait(build).await
+    }
+
+    /// Has a build cancelled, and does not wait for that.
+    pub(crate) fn ask_to_cancel(&self, build: BuildId, by: &Holder) {
+        if let Some(running) = self.running(build) {
+            running.cancel(format!("it was cancelled by {by}"));
+        }
+    }
+
+    /// The answer of a build's upstream, when it has come: for whoever asks first. None if it has no
+    /// upstream, or ended without an answer.
+    pub(crate) async fn upstream_answer(&self, build: BuildId) -> Option<UpstreamAnswer> {
+        let running = self.running(build)?;
+        let mut answered = running.answered.subscribe();
+        let mut progress = running.progress.subscribe();
+        tokio::select! {
+            biased;
+            _ = answered.wait_for(|answered| *answered) => {}
+            _ = progress.wait_for(|progress| progress.has_ended) => {}
+        }
+        running.answer.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Ends what a server before this one has left behind: builds on record as running are lost, their
+    /// processes killed, their leases ended. Call it before any build is started.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot answer.
+    pub(crate) async fn recover(&self) -> Result<(), StoreError> {
+        const REASON: &str = "the server that ran it ended before it did";
+        let store = &self.inner.store;
+        let left = store.running_builds().await?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        kill_builds(left.iter().map(|build| build.id)).await;
+        for build in left {
+            let Build { id, project, token, .. } = build;
+            let end = BuildEnd { status: BuildStatus::Lost, exit_code: None, reason: Some(REASON.to_owned()) };
+            store.end_build(id, end).await?;
+            if let (Ok(by), Ok(reason)) = (Holder::new("buildlock"), Reason::new(REASON)) {
+                // A lease that has ended meanwhile needs no end.
+                self.inner.service.store().apply(&project, Command::ForceUnlock { token, by, reason }).await?;
+            }
+            tracing::warn!(build = %id, "the build was lost with the server that ran it");
+        }
+        Ok(())
+    }
+
+    /// Starts no more builds; gives those that run this long to end by themselves, then cancels them.
+    /// Returns when none is left.
+    pub(crate) async fn drain(&self, patience: Duration) {
+        let waiting: Vec<_> = {
+            let mut under_way = self.under_way();
+            under_way.is_draining = true;
+            under_way.starting.values().cloned().collect()
+        };
+        for starting in waiting {
+            starting.give_up();
+        }
+        let mut ended = self.inner.ended.subscribe();
+        let all_have_ended = async |ended: &mut watch::Receiver<()>| {
+            while !self.is_idle() {
+                // The sender lives as long as this handle.
+                let _ = ended.changed().await;
+            }
+        };
+        if timeout(patience, all_have_ended(&mut ended)).await.is_ok() {
+            return;
+        }
+        let left: Vec<_> = self.under_way().running.values().cloned().collect();
+        for running in left {
+            running.cancel("the server was stopped, and it did not end within the drain time".to_owned());
+        }
+        all_have_ended(&mut ended).await;
+    }
+
+    fn is_idle(&self) -> bool {
+        let under_way = self.under_way();
+        under_way.running.is_empty() && under_way.starting.is_empty()
+    }
+
+    fn running(&self, build: BuildId) -> Option<Arc<Running>> {
+        self.under_way().running.get(&build).cloned()
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, UnderWay> {
+        // Whole whenever the lock is free: no statement under it can panic half-way.
+        self.inner.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Running {
+    /// Has it stop; the first reason counts.
+    fn cancel(&self, reason: String) {
+        self.cancelled.send_if_modified(|cancelled| {
+            let is_first = cancelled.is_none();
+            cancelled.get_or_insert(reason);
+            is_first
+        });
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.pruning.abort();
+    }
+}
+
+impl fmt::Debug for Builds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builds").field("operations", &self.inner.operations).finish_non_exhaustive()
+    }
+}
+
+/// Kills what is left of builds that nobody supervises any more.
+async fn kill_builds(builds: impl Iterator<Item = BuildId>) {
+    let marks: Vec<String> = builds.map(|build| format!("{MARK}={build}")).collect();
+    let Ok(report) = tokio::task::spawn_blocking(move || kill_marked(&marks)).await else { return };
+    if !report.survivors.is_empty() {
+        tracing::error!(survivors = ?report.survivors, "these could not be stopped; end them by hand");
+    }
+}
+
+/// Deletes finished builds that are no longer kept, for ever.
+async fn prune(store: Arc<dyn ServerStore>, config: BuildsConfig) {
+    loop {
+        match store.prune_builds(config.retention).await {
+            Ok(pruned) if pruned.len() >= PRUNED_AT_ONCE => continue,
+            Ok(_) => {}
+            Err(StoreError::Closed) => return,
+            Err(error) => tracing::warn!(%error, "cannot delete old builds"),
+        }
+        sleep(PRUNE_EVERY).await;
+    }
+}
