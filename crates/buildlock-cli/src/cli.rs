@@ -78,6 +78,9 @@ pub(crate) enum Command {
     Migrate(Migrate),
     /// Check the store and this machine, and say what to do
     Doctor,
+    /// Supervise a build for a server, which starts this itself
+    #[command(hide = true)]
+    BuildSupervisor(BuildSupervisor),
     /// Print the completions for a shell
     Completions {
         /// The shell
@@ -118,6 +121,13 @@ pub(crate) struct Run {
     pub(crate) project: ProjectId,
     #[command(flatten)]
     pub(crate) request: Request,
+    /// The command, and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BuildSupervisor {
     /// The command, and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cli::{Cli, Command};
-use crate::commands::run;
+use crate::commands::{build_supervisor, run};
 use crate::exit::Failure;
 
 fn main() -> ExitCode {
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     let result = match command {
         // What runs a command is two processes, and stays on one thread in each.
         Command::Run(options) => return run::main(&global, options),
+        Command::BuildSupervisor(options) => return build_supervisor::main(options),
         Command::Completions { shell } => commands::help::completions(shell),
         Command::Man { to } => commands::help::man(to.as_deref()),
         command => in_runtime(&global, command),
@@ -45,7 +46,7 @@ fn in_runtime(global: &cli::Global, command: Command) -> Result<(), Failure> {
             Command::Keys(options) => commands::keys::keys(global, options).await,
             Command::Migrate(options) => commands::store::migrate(global, options).await,
             Command::Doctor => commands::store::doctor(global).await,
-            Command::Run(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
+            Command::Run(_) | Command::BuildSupervisor(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
         }
     })
 }

@@ -9,6 +9,7 @@ use buildlock::{BuildStore, KeyHash, KeyStore, LockService, LockStore};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
+use crate::builds::Builds;
 use crate::http::guard::Names;
 use crate::limits::{Limits, Slots};
 use crate::serve::Options;
@@ -28,6 +29,7 @@ pub(crate) struct App(Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn ServerStore>,
     pub(crate) service: LockService,
+    pub(crate) builds: Builds,
     pub(crate) auth: Auth,
     pub(crate) sessions: Sessions,
     /// The name of the session's cookie. Cookies know no ports: another server on this machine has another.
@@ -47,9 +49,11 @@ pub(crate) struct Shared {
 impl App {
     /// What the requests to a server on this address share.
     pub(crate) fn new(store: Arc<dyn ServerStore>, address: SocketAddr, options: Options) -> Self {
-        let Options { config, limits } = options;
+        let Options { config, limits, workspaces, supervisor } = options;
+        let service = LockService::with_store(Arc::clone(&store) as Arc<dyn LockStore>);
         Self(Arc::new(Shared {
-            service: LockService::with_store(Arc::clone(&store) as Arc<dyn LockStore>),
+            builds: Builds::new(&config, workspaces, supervisor, service.clone(), Arc::clone(&store)),
+            service,
             auth: Auth::new(Arc::clone(&store)),
             sessions: Sessions::default(),
             cookie_name: format!("buildlock_session_{}", address.port()),

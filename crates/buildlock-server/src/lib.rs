@@ -18,6 +18,7 @@ mod serve;
 mod session;
 
 pub use app::ServerStore;
+pub use builds::SupervisorProgram;
 pub use config::{
     Builder, BuildsConfig, CommandBuilder, Config, ConfigError, OperationConfig, PASSED_ALWAYS, ServerConfig,
     SitesConfig,

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use buildlock::wire::{EndedJson, LockJson};
-use buildlock::{Busy, Invalid, LockError, Loss, PastLease, ProjectId, Refusal, StoreError};
+use buildlock::wire::{BuildJson, EndedJson, LockJson};
+use buildlock::{Build, BuildStatus, Busy, Invalid, LockError, Loss, PastLease, ProjectId, Refusal, StoreError};
 use serde::Serialize;
 
 use crate::limits::MAX_BODY_BYTES;
@@ -33,6 +33,12 @@ pub(crate) struct Problem {
     /// The lease that has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     lease: Option<Box<EndedJson>>,
+    /// The build that has not succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    build: Option<Box<BuildJson>>,
+    /// The end of its log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_tail: Option<Vec<String>>,
     #[serde(skip)]
     retry_after_s: Option<u64>,
 }
@@ -56,6 +62,8 @@ impl Problem {
             project: None,
             lock: None,
             lease: None,
+            build: None,
+            log_tail: None,
             retry_after_s: None,
         }
     }
@@ -88,6 +96,20 @@ impl Problem {
     pub(crate) fn build_not_found() -> Self {
         let detail = "there is no such build, or it is not yours";
         Self::new(StatusCode::NOT_FOUND, "BUILD_NOT_FOUND", "No such build", detail)
+    }
+
+    /// A build that has ended and not succeeded.
+    pub(crate) fn build_failed(build: &Build, log_tail: Vec<String>) -> Self {
+        let what = match build.status {
+            BuildStatus::Cancelled => "The build was cancelled",
+            BuildStatus::Lost => "The build was lost",
+            _ => "The build failed",
+        };
+        let detail = build.reason.clone().unwrap_or_else(|| "the builder did not say why".to_owned());
+        let mut problem = Self::new(StatusCode::BAD_GATEWAY, "BUILD_FAILED", what, detail);
+        problem.build = Some(Box::new(build.into()));
+        problem.log_tail = Some(log_tail);
+        problem.about(&build.project)
     }
 
     pub(crate) fn invalid(field: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buildlock::KeyHash;
+use buildlock::{KeyHash, StoreError};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::{App, ServerStore};
+use crate::builds::SupervisorProgram;
 use crate::config::Config;
 use crate::http;
 use crate::limits::Limits;
@@ -26,12 +28,22 @@ pub struct Options {
     pub config: Config,
     /// How much it takes on.
     pub limits: Limits,
+    /// Where each project has a folder for its builds, unless the settings say.
+    pub workspaces: PathBuf,
+    /// What supervises a builder's command: a program that calls
+    /// [`buildlock_supervise::remote::supervise`].
+    pub supervisor: SupervisorProgram,
 }
 
 impl Options {
     /// As the settings say.
     pub fn new(config: Config) -> Self {
-        Self { limits: Limits::for_connections(config.server.max_connections), config }
+        Self {
+            limits: Limits::for_connections(config.server.max_connections),
+            workspaces: config.builds.folder.join("workspaces"),
+            supervisor: SupervisorProgram::default(),
+            config,
+        }
     }
 }
 
@@ -47,6 +59,9 @@ pub enum ServeError {
         /// Why.
         error: io::Error,
     },
+    /// The store cannot say what the server before this one has left behind.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// A server that listens, and serves once [`Server::serve`] is called.
@@ -56,6 +71,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     stop: Stop,
+    drain_time: Duration,
 }
 
 /// Stops a server; clones stop the same one.
@@ -80,11 +96,11 @@ impl Stop {
 }
 
 impl Server {
-    /// Listens. Who comes is let in when [`Server::serve`] is called.
+    /// Listens, and ends the builds that a server before this one has left behind. Who comes is let in when [`Server::serve`] is called.
     ///
     /// # Errors
     ///
-    /// [`ServeError`] if the server cannot listen there.
+    /// [`ServeError`] if the server cannot listen there, or the store cannot answer.
     ///
     /// # Panics
     ///
@@ -93,9 +109,11 @@ impl Server {
         let refused = |error| ServeError::CannotListen { address: options.config.server.listen, error };
         let listener = TcpListener::bind(options.config.server.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
+        let drain_time = options.config.server.drain_time;
         let app = App::new(store, address, options);
+        app.builds.recover().await?;
         let stop = Stop { stopping: app.stopping.clone(), now: CancellationToken::new() };
-        Ok(Self { app, listener, address, stop })
+        Ok(Self { app, listener, address, stop, drain_time })
     }
 
     /// Where it listens.
@@ -123,7 +141,8 @@ impl Server {
     ///
     /// [`ServeError`] if the server cannot go on.
     pub async fn serve(self) -> Result<(), ServeError> {
-        let Self { app, listener, stop, .. } = self;
+        let Self { app, listener, stop, drain_time, .. } = self;
+        let builds = app.builds.clone();
         let limits = app.limits;
         let router = http::router(app);
         let connections = TaskTracker::new();
@@ -145,8 +164,9 @@ impl Server {
         }
         drop(listener);
         connections.close();
+        let ended = async { tokio::join!(builds.drain(drain_time), connections.wait()) };
         tokio::select! {
-            () = connections.wait() => {}
+            _ = ended => {}
             () = stop.now.cancelled() => {}
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! One file for each thing that the command does.
 
+pub(crate) mod build_supervisor;
 pub(crate) mod help;
 pub(crate) mod history;
 pub(crate) mod keys;

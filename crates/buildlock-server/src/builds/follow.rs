@@ -29,7 +29,7 @@ impl Builds {
         &self,
         build: BuildId,
         after: u64,
-    ) -> impl Stream<Item = Result<Followed, StoreError>> + Send + 'static {
+    ) -> impl Stream<Item = Result<Followed, StoreError>> + Send + use<> {
         let follower = Follower {
             store: Arc::clone(&self.inner.store),
             build,

@@ -53,6 +53,15 @@ pub struct SupervisorProgram {
     pub arguments: Vec<String>,
 }
 
+/// This program itself, which then must know `build-supervisor`.
+impl Default for SupervisorProgram {
+    fn default() -> Self {
+        // A program that cannot tell where it is, is looked for in PATH.
+        let program = std::env::current_exe().unwrap_or_else(|_| "buildlock".into());
+        Self { program, arguments: vec!["build-supervisor".to_owned()] }
+    }
+}
+
 /// Runs builds. A cheap handle.
 #[derive(Clone)]
 pub(crate) struct Builds {

@@ -4,7 +4,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use buildlock::{Invalid, ProjectId, RequestId};
+use buildlock::{BuildId, Invalid, ProjectId, RequestId};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -104,6 +104,21 @@ impl FromRequestParts<App> for Project {
     }
 }
 
+/// The build that the path names as `{id}`.
+#[derive(Debug)]
+pub(crate) struct PathBuild(pub(crate) BuildId);
+
+impl FromRequestParts<App> for PathBuild {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let parameters = RawPathParams::from_request_parts(parts, app).await;
+        let parameters = parameters.map_err(|_| Problem::build_not_found())?;
+        let id = parameters.iter().find_map(|(name, value)| (name == "id").then_some(value));
+        Ok(Self(id.unwrap_or_default().parse()?))
+    }
+}
+
 /// The request id (rule 4) that the header `Idempotency-Key` chooses, or a fresh one.
 #[derive(Debug)]
 pub(crate) struct IdempotencyKey(pub(crate) RequestId);
@@ -111,14 +126,28 @@ pub(crate) struct IdempotencyKey(pub(crate) RequestId);
 impl FromRequestParts<App> for IdempotencyKey {
     type Rejection = Problem;
 
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let ChosenRequest(request) = ChosenRequest::from_request_parts(parts, app).await?;
+        Ok(Self(request.unwrap_or_else(RequestId::fresh)))
+    }
+}
+
+/// The request id (rule 4) that the header `Idempotency-Key` chooses, if there is one: the caller can
+/// repeat the request then.
+#[derive(Debug)]
+pub(crate) struct ChosenRequest(pub(crate) Option<RequestId>);
+
+impl FromRequestParts<App> for ChosenRequest {
+    type Rejection = Problem;
+
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
-        let Some(key) = parts.headers.get("idempotency-key") else { return Ok(Self(RequestId::fresh())) };
+        let Some(key) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
         let named = |problem: String| Problem::invalid("Idempotency-Key", problem);
         let key = std::str::from_utf8(key.as_bytes()).map_err(|_| named("the header is not UTF-8".to_owned()))?;
         let request = RequestId::from_key(key).map_err(|Invalid { problem, allowed, .. }| {
             named(format!("Idempotency-Key {problem}; allowed: {allowed}"))
         })?;
-        Ok(Self(request))
+        Ok(Self(Some(request)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The routes, and what all of them have in common.
 
+mod builds;
 pub(crate) mod extract;
 pub(crate) mod guard;
 mod health;
@@ -25,7 +26,7 @@ struct Api;
 
 /// The API's routes and their description.
 fn api() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(Api::openapi()).merge(health::routes()).merge(sign_in::routes())
+    OpenApiRouter::with_openapi(Api::openapi()).merge(health::routes()).merge(builds::routes()).merge(sign_in::routes())
 }
 
 /// All that a server serves.

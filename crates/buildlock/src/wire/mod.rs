@@ -3,6 +3,7 @@
 //!
 //! Only how things look is here; what a client makes of them is in `remote`.
 
+mod build;
 mod event;
 mod lease;
 mod problem;
@@ -15,6 +16,7 @@ use buildlock_core::{Holder, RequestId};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use self::build::{BuildJson, BuildsJson, LogLineJson};
 pub use self::event::{EventJson, HistoryJson};
 pub use self::lease::{EndedJson, ForceUnlockJson, LeaseJson, LockJson, LockRequestJson, PlaceJson, TokenJson};
 pub use self::problem::ProblemJson;
