@@ -71,7 +71,8 @@ export function projectOf({ pathname, search }) {
   }
 }
 
-export const caller = () => get("/v1/caller");
+/** Who the caller is. */
+export const me = () => get("/v1/me");
 
 export const projects = () => get("/v1/projects?limit=200");
 

@@ -1,10 +1,10 @@
 // The view of one project: who builds, a prompt, the place in line, the build and its log.
 
 import * as api from "./api.js";
-import { Line } from "./line.js";
+import { Line, fresh } from "./line.js";
 import { follow, gathered } from "./live.js";
 import { Log } from "./log.js";
-import { alarm, clock, copy, duration, name, place, say, showStatus, title, waiting, whoBuilds } from "./words.js";
+import { alarm, clock, copy, duration, place, say, showStatus, title, waiting, who, whoBuilds } from "./words.js";
 
 const PARTS = ["name", "status", "word", "busy", "who", "message", "waiting", "form", "wrong", "hint", "refused",
   "refusal", "wait", "dismiss", "line", "place", "line-what", "leave", "result", "title", "build-status", "build-word",
@@ -35,7 +35,7 @@ class BuildView {
     this.#at.name.textContent = project;
     main.replaceChildren(view);
     this.#log = new Log(this.#at.log, this.#at.cut);
-    this.#line = new Line(project, this.#me, () => this.#draw());
+    this.#line = new Line(project, () => this.#draw());
     this.#load = gathered(() => this.#fetch(), failed);
     this.#listen();
   }
@@ -100,7 +100,7 @@ class BuildView {
     this.#refused = null;
     this.#draw();
     try {
-      this.#started(await api.start({ project: this.#project, operation, prompt, key: crypto.randomUUID() }), false);
+      this.#started(await api.start({ project: this.#project, operation, prompt, key: fresh() }), false);
     } catch (error) {
       this.#refusedBy(error, operation, prompt);
     } finally {
@@ -112,7 +112,8 @@ class BuildView {
   #refusedBy(error, operation, prompt) {
     if (error.code === "PROJECT_LOCKED" && error.lock) {
       this.#refused = { operation, prompt, lock: error.lock };
-      say(`Your build has not started: ${error.lock.holder} is building this project. You may wait in line.`);
+      const holder = error.lock.holder === this.#me ? "You are" : `${error.lock.holder} is`;
+      say(`Your build has not started: ${holder} building this project. You can wait in line.`);
     } else if (error.code === "UNAUTHENTICATED" || !(error instanceof api.Problem)) {
       return this.#failed(error);
     } else {
@@ -161,13 +162,14 @@ class BuildView {
   }
 
   #drawBusy() {
-    const { status, word, busy, who, message, waiting: count, form, hint } = this.#at;
+    const { status, word, busy, who: builder, message, waiting: count, form, hint } = this.#at;
     const lease = this.#status?.lease;
     showStatus(status, word, lease ? "processing" : "idle");
     title(this.#project, Boolean(lease));
-    busy.hidden = !lease;
+    // A refusal says the same.
+    busy.hidden = !lease || Boolean(this.#refused);
     if (lease) {
-      who.replaceChildren(...whoBuilds(lease, this.#me));
+      builder.replaceChildren(...whoBuilds(lease, this.#me));
       message.hidden = !lease.message;
       message.textContent = lease.message;
       count.textContent = waiting(this.#status.queue.length);
@@ -212,7 +214,7 @@ class BuildView {
     at.result.hidden = !build;
     if (!build) return;
     const ms = (build.endedAt ? Date.parse(build.endedAt) : api.now()) - Date.parse(build.startedAt);
-    at.title.replaceChildren(build.operation, " by ", ...name(build.holder, this.#me), ` at ${clock(build.startedAt)}`);
+    at.title.replaceChildren(build.operation, " by ", who(build.holder, this.#me), ` at ${clock(build.startedAt)}`);
     showStatus(at["build-status"], at["build-word"], build.status);
     at.result.setAttribute("aria-busy", String(build.status === "running"));
     at.outcome.hidden = build.status === "running";
@@ -242,7 +244,7 @@ class BuildView {
     button.dataset.build = build.id;
     button.setAttribute("aria-current", String(build.id === this.#shown?.id));
     showStatus(part("status"), part("word"), build.status);
-    part("what").append(build.operation, " by ", ...name(build.holder, this.#me));
+    part("what").append(build.operation, " by ", who(build.holder, this.#me));
     part("when").dateTime = build.startedAt;
     part("when").textContent = clock(build.startedAt);
     button.addEventListener("click", () => {

@@ -9,20 +9,28 @@ const WAIT_S = 3600;
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 5000;
 
+/** A request's key that nobody else has. */
+export function fresh() {
+  // Pages from other addresses than this machine have no randomUUID without TLS.
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const digits = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return digits.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+}
+
 const saved = (project) => `line:${project}`;
 
 export class Line {
   #project;
-  #me;
   #changed;
   #abort = null;
-  /** What waits: `{operation, prompt, key, joinedAt, queuedAt}`; null if nothing does. */
+  /** What waits: `{operation, prompt, key}`; null if nothing does. */
   waits = null;
 
   /** @param changed called when the wait begins or ends */
-  constructor(project, me, changed) {
+  constructor(project, changed) {
     this.#project = project;
-    this.#me = me;
     this.#changed = changed;
   }
 
@@ -34,7 +42,7 @@ export class Line {
 
   /** Goes to the end of the line. */
   join(operation, prompt, started, failed) {
-    this.#run({ operation, prompt, key: crypto.randomUUID(), joinedAt: api.now(), queuedAt: null }, started, failed);
+    this.#run({ operation, prompt, key: fresh() }, started, failed);
   }
 
   /** Gives the place up. */
@@ -45,15 +53,8 @@ export class Line {
 
   /** The place in a queue, the first being 1; null if it is not known yet. */
   placeIn(queue) {
-    const { waits } = this;
-    if (!waits) return null;
-    const index = queue.findIndex(({ holder, operation, queuedAt }) =>
-      holder === this.#me && operation === waits.operation &&
-      // Other windows of the same person may wait as well: the time of joining tells them apart.
-      (waits.queuedAt ? queuedAt === waits.queuedAt : Date.parse(queuedAt) > waits.joinedAt - 1500));
-    if (index < 0) return null;
-    if (!waits.queuedAt) this.#set({ ...waits, queuedAt: queue[index].queuedAt });
-    return index + 1;
+    const index = queue.findIndex(({ request }) => request && request === this.waits?.key);
+    return index < 0 ? null : index + 1;
   }
 
   #set(waits) {

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { follow } from "./live.js";
-import { clock } from "./words.js";
+import { exactClock } from "./words.js";
 
 // What a window holds of a log; the rest is in the file that the API gives.
 const LINES_SHOWN = 5000;
@@ -74,7 +74,7 @@ function row({ at, stream, text }) {
   line.dataset.stream = stream;
   const time = document.createElement("time");
   time.dateTime = at;
-  time.textContent = clock(at, true);
+  time.textContent = exactClock(at);
   const words = document.createElement("span");
   words.dir = "auto";
   words.textContent = text;

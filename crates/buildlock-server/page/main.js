@@ -29,7 +29,7 @@ function failed(error) {
 }
 
 async function show() {
-  const me = await api.caller();
+  const me = await api.me();
   document.getElementById("caller").textContent = me.holder;
   if (location.pathname === "/") return showProjects(main, me, failed);
   const project = api.projectOf(location);

@@ -39,13 +39,16 @@ export function duration(ms) {
 const sameDay = (a, b) => a.toDateString() === b.toDateString();
 
 /** A time of day, with the date unless it is today's. */
-export function clock(text, seconds = false) {
+export function clock(text) {
   const at = new Date(text);
-  const time = { hour: "2-digit", minute: "2-digit", ...(seconds && { second: "2-digit" }) };
-  return sameDay(at, new Date(now())) || seconds
+  const time = { hour: "2-digit", minute: "2-digit" };
+  return sameDay(at, new Date(now()))
     ? at.toLocaleTimeString([], time)
     : at.toLocaleString([], { day: "numeric", month: "short", ...time });
 }
+
+/** A time of day to the second, always as wide. */
+export const exactClock = (text) => new Date(text).toLocaleTimeString("en-GB");
 
 /** `1 waits in line`, and so on. */
 export function waiting(count) {
@@ -61,13 +64,15 @@ export function place(number) {
   return `You are ${number}${end} in line.`;
 }
 
-/** A name that somebody chose: kept apart from the text around it, whichever way it is written. */
-export function name(text, me) {
+/** Text that somebody chose: kept apart from the words around it, whichever way it is written. */
+export function apart(text) {
   const element = document.createElement("bdi");
   element.textContent = text;
-  if (text !== me) return [element];
-  return [element, " (you)"];
+  return element;
 }
+
+/** Somebody, or you. */
+export const who = (holder, me) => (holder === me ? "you" : apart(holder));
 
 /** A time that goes on: how long it has been since. */
 export function since(text) {
@@ -81,13 +86,11 @@ export function since(text) {
   return element;
 }
 
-/** `Ana is building (generate) since 12:03, for 1 min 12 s.` */
+/** `Ana has been building (generate) since 12:03, for 1 min 12 s.` */
 export function whoBuilds({ holder, operation, lockedAt, acquiredAt }, me) {
   const from = lockedAt ?? acquiredAt;
-  const what = document.createElement("bdi");
-  what.textContent = operation;
-  return [...name(holder, me), " ", holder === me ? "have been" : "has been", " building (", what, `) since ${clock(from)}, for `,
-    since(from), "."];
+  const subject = holder === me ? ["You have"] : [apart(holder), " has"];
+  return [...subject, " been building (", apart(operation), `) since ${clock(from)}, for `, since(from), "."];
 }
 
 /** Says a change to those who listen; what merely goes on is not said. */

@@ -112,6 +112,11 @@ impl Problem {
         problem.about(&build.project)
     }
 
+    pub(crate) fn site_not_found(project: &ProjectId) -> Self {
+        let detail = "no build of this project has made a site that can be shown";
+        Self::new(StatusCode::NOT_FOUND, "SITE_NOT_FOUND", "No site", detail).about(project)
+    }
+
     pub(crate) fn invalid(field: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
         Self::invalid_as(StatusCode::UNPROCESSABLE_ENTITY, field, detail)
     }
