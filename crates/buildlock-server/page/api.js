@@ -74,6 +74,8 @@ export function projectOf({ pathname, search }) {
 /** Who the caller is. */
 export const me = () => get("/v1/me");
 
+export const signOut = () => send("POST", "/v1/sign-out");
+
 export const projects = () => get("/v1/projects?limit=200");
 
 /** A project; null if there is none, or none that the caller may see. */

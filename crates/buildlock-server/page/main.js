@@ -6,6 +6,7 @@ import { showBuild } from "./build.js";
 import { showProjects } from "./projects.js";
 
 const main = document.getElementById("main");
+const caller = document.getElementById("caller");
 
 function trouble(heading, detail) {
   const [view, part] = copy("trouble");
@@ -16,6 +17,7 @@ function trouble(heading, detail) {
 }
 
 function signIn() {
+  caller.hidden = true;
   main.replaceChildren(copy("sign-in")[0]);
   title("Sign in", false);
 }
@@ -30,11 +32,17 @@ function failed(error) {
 
 async function show() {
   const me = await api.me();
-  document.getElementById("caller").textContent = me.holder;
+  caller.querySelector("[data-name]").textContent = me.holder;
+  caller.hidden = false;
   if (location.pathname === "/") return showProjects(main, me, failed);
   const project = api.projectOf(location);
   if (!project) return trouble("No such page", "This address names no project.");
   return showBuild(main, me, project, failed);
 }
+
+caller.querySelector("[data-sign-out]").addEventListener("click", async () => {
+  await api.signOut().catch(failed);
+  location.reload();
+});
 
 show().catch(failed);
