@@ -125,7 +125,7 @@ impl Server {
         });
         first.await.with_context(|| fs::read_to_string(folder.join("server.log")).unwrap_or_default())??;
         server.first_answer = started.elapsed();
-        server.key = fs::read_to_string(folder.join("operator.key"))?.trim().to_owned();
+        server.key = fs::read_to_string(folder.join("locks.db.operator-key"))?.trim().to_owned();
         Ok(server)
     }
 

@@ -2,11 +2,13 @@
 //! variable, named in its help.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use buildlock::{Holder, Message, Operation, ProjectId, Reason, RequestId, Role, Token, Ttl, Wait};
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
 const EXAMPLES: &str = "\
@@ -74,6 +76,8 @@ pub(crate) enum Command {
     Projects(Projects),
     /// The keys of a server's clients: list, add or revoke them
     Keys(Keys),
+    /// Serve the store over HTTP, run builds, and show a page
+    Serve(Serve),
     /// Make the store, or bring it up to this version
     Migrate(Migrate),
     /// Check the store and this machine, and say what to do
@@ -90,7 +94,7 @@ pub(crate) enum Command {
     Man {
         /// The folder to write to
         #[arg(long, value_name = "FOLDER")]
-        to: Option<std::path::PathBuf>,
+        to: Option<PathBuf>,
     },
 }
 
@@ -257,6 +261,38 @@ pub(crate) enum KeysAction {
         /// Its number, as the list shows it
         number: u64,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The settings [default: ./buildlock.toml, or buildlock/buildlock.toml in your configuration folder]
+    #[arg(long, env = "BUILDLOCK_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where to listen [default: as the settings say, or 127.0.0.1:7878]
+    #[arg(long, env = "BUILDLOCK_LISTEN", value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// The port to listen on, as some platforms name it
+    #[arg(long, env = "PORT", hide = true)]
+    pub(crate) port: Option<u16>,
+    /// The address to listen on, as some platforms name it
+    #[arg(long, env = "HOST", hide = true)]
+    pub(crate) host: Option<String>,
+    /// A name by which clients may call the server, beside its address
+    #[arg(long, env = "BUILDLOCK_ALLOW_HOST", value_name = "HOST", value_delimiter = ',')]
+    pub(crate) allow_host: Vec<String>,
+    /// How to write the log
+    #[arg(long, env = "BUILDLOCK_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How to write the log.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For programs: one JSON object a line
+    Json,
 }
 
 #[derive(Debug, Args)]

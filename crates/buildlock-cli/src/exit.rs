@@ -49,6 +49,14 @@ impl Failure {
         Self::new(USAGE, "INVALID_REQUEST", text)
     }
 
+    pub(crate) fn unreachable(name: &'static str, text: impl Into<String>) -> Self {
+        Self::new(UNREACHABLE, name, text)
+    }
+
+    pub(crate) fn not_allowed(text: impl Into<String>) -> Self {
+        Self::new(NOT_ALLOWED, "FORBIDDEN", text)
+    }
+
     pub(crate) fn locked(project: &ProjectId, busy: &Busy, code: u8) -> Self {
         let text = text::locked(project, busy);
         Self::new(code, "PROJECT_LOCKED", text).about(project).with_lock(Some(busy))

@@ -10,18 +10,20 @@ mod text;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, LogFormat};
 use crate::commands::{build_supervisor, run};
 use crate::exit::Failure;
 
 fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
-    tell_of_trouble(global.quiet);
+    tell_of_trouble(&global, &command);
     let result = match command {
         // What runs a command is two processes, and stays on one thread in each.
         Command::Run(options) => return run::main(&global, options),
         Command::BuildSupervisor(options) => return build_supervisor::main(options),
+        Command::Serve(options) => commands::serve::main(&global, options),
         Command::Completions { shell } => commands::help::completions(shell),
         Command::Man { to } => commands::help::man(to.as_deref()),
         command => in_runtime(&global, command),
@@ -46,14 +48,27 @@ fn in_runtime(global: &cli::Global, command: Command) -> Result<(), Failure> {
             Command::Keys(options) => commands::keys::keys(global, options).await,
             Command::Migrate(options) => commands::store::migrate(global, options).await,
             Command::Doctor => commands::store::doctor(global).await,
-            Command::Run(_) | Command::BuildSupervisor(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
+            Command::Run(_)
+            | Command::Serve(_)
+            | Command::BuildSupervisor(_)
+            | Command::Completions { .. }
+            | Command::Man { .. } => Ok(()),
         }
     })
 }
 
-/// Warnings of the library go to standard error; RUST_LOG asks for more.
-fn tell_of_trouble(quiet: bool) {
-    let level = if quiet { "error" } else { "warn" };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+/// Warnings of the library go to standard error, and what a server does; RUST_LOG asks for more.
+fn tell_of_trouble(global: &cli::Global, command: &Command) {
+    let level = match command {
+        _ if global.quiet => "error",
+        Command::Serve(_) => "info",
+        _ => "warn",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match command {
+        Command::Serve(cli::Serve { log_format: LogFormat::Json, .. }) => log.json().flatten_event(true).init(),
+        Command::Serve(_) => log.init(),
+        _ => log.without_time().init(),
+    }
 }

@@ -5,20 +5,23 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use buildlock::{BuildStore, KeyHash, KeyStore, LockService, LockStore};
+use buildlock::{BuildStore, CountStore, KeyHash, KeyStore, LockService, LockStore};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
 use crate::builds::Builds;
+use crate::config::Config;
 use crate::http::guard::Names;
+use crate::http::health::Readiness;
 use crate::limits::{Limits, Slots};
+use crate::metrics::Gauges;
 use crate::serve::Options;
 use crate::session::Sessions;
 
 /// A store with everything that a server needs.
-pub trait ServerStore: LockStore + BuildStore + KeyStore {}
+pub trait ServerStore: LockStore + BuildStore + KeyStore + CountStore {}
 
-impl<S: LockStore + BuildStore + KeyStore> ServerStore for S {}
+impl<S: LockStore + BuildStore + KeyStore + CountStore> ServerStore for S {}
 
 /// A cheap handle to what all requests share.
 #[derive(Debug, Clone)]
@@ -36,6 +39,9 @@ pub(crate) struct Shared {
     pub(crate) cookie_name: String,
     pub(crate) names: Names,
     address: SocketAddr,
+    pub(crate) config: Config,
+    pub(crate) readiness: Readiness,
+    pub(crate) gauges: Gauges,
     pub(crate) limits: Limits,
     /// Room for event streams.
     pub(crate) streams: Slots,
@@ -61,6 +67,9 @@ impl App {
             streams: Slots::new("event streams", limits.streams),
             waits: Slots::new("waiting calls", limits.waits),
             store,
+            config,
+            readiness: Readiness::default(),
+            gauges: Gauges::default(),
             address,
             limits,
             stopping: CancellationToken::new(),

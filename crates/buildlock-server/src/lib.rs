@@ -12,10 +12,13 @@ mod config;
 mod http;
 mod limits;
 mod metrics;
+mod operator;
+mod owner;
 mod page;
 mod problem;
 mod serve;
 mod session;
+mod systemd;
 
 pub use app::ServerStore;
 pub use builds::SupervisorProgram;
@@ -24,4 +27,6 @@ pub use config::{
     SitesConfig,
 };
 pub use limits::Limits;
+pub use operator::OperatorKey;
+pub use owner::StoreOwner;
 pub use serve::{Options, ServeError, Server, Stop};

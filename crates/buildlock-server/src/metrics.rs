@@ -5,10 +5,18 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use metrics::{Unit, describe_histogram, histogram};
+use metrics::{Unit, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, interval};
+
+use crate::app::ServerStore;
 
 const REQUEST_DURATION: &str = "http_server_request_duration_seconds";
+const BUILD_INFO: &str = "buildlock_build_info";
+const LOCKS_HELD: &str = "buildlock_locks_held";
+const QUEUE_DEPTH: &str = "buildlock_queue_depth";
+const SSE_CONNECTIONS: &str = "buildlock_sse_connections";
 
 /// The bounds that OpenTelemetry advises for what takes from milliseconds to seconds.
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
@@ -29,8 +37,54 @@ pub(crate) fn handle() -> &'static PrometheusHandle {
             tracing::warn!("this program counts for another; /metrics stays empty");
         }
         describe_histogram!(REQUEST_DURATION, Unit::Seconds, "Time from a request's head to its answer's head.");
+        describe_gauge!(BUILD_INFO, "Which program this is; always 1.");
+        describe_gauge!(LOCKS_HELD, "Projects that are locked now.");
+        describe_gauge!(QUEUE_DEPTH, "Waiters in all queues now.");
+        describe_gauge!(SSE_CONNECTIONS, "Event streams that are open now.");
+        gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+        gauge!(SSE_CONNECTIONS).set(0.0);
         handle
     })
+}
+
+/// How often what was measured is added up. It takes memory until then.
+const KEEP_UP_EVERY: Duration = Duration::from_secs(5);
+
+/// Adds up what was measured, for as long as the server runs.
+pub(crate) async fn keep_up() {
+    let handle = handle();
+    let mut ticks = interval(KEEP_UP_EVERY);
+    loop {
+        ticks.tick().await;
+        handle.run_upkeep();
+    }
+}
+
+/// What is counted in the store, as of a moment ago.
+#[derive(Debug, Default)]
+pub(crate) struct Gauges {
+    counted: Mutex<Option<Instant>>,
+}
+
+/// How long a count stands. Scrapes are as a rule further apart; who asks oftener gets the same again.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
+
+impl Gauges {
+    pub(crate) async fn refresh(&self, store: &dyn ServerStore) {
+        let mut counted = self.counted.lock().await;
+        if counted.is_some_and(|at| at.elapsed() < COUNT_EVERY) {
+            return;
+        }
+        match store.counts().await {
+            Ok(counts) => {
+                gauge!(LOCKS_HELD).set(counts.held as f64);
+                gauge!(QUEUE_DEPTH).set(counts.waiting as f64);
+            }
+            // What can be told without the store still is.
+            Err(error) => tracing::warn!(%error, "cannot count the locks"),
+        }
+        *counted = Some(Instant::now());
+    }
 }
 
 /// A request was answered.
@@ -41,4 +95,21 @@ pub(crate) fn answered(method: &'static str, route: &str, status: StatusCode, to
         ("http_response_status_code", status.as_str().to_owned()),
     ];
     histogram!(REQUEST_DURATION, &labels).record(took);
+}
+
+/// An event stream that is open, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct OpenStream(());
+
+impl OpenStream {
+    pub(crate) fn new() -> Self {
+        gauge!(SSE_CONNECTIONS).increment(1.0);
+        Self(())
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        gauge!(SSE_CONNECTIONS).decrement(1.0);
+    }
 }

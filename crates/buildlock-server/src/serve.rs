@@ -10,8 +10,10 @@ use buildlock::{KeyHash, StoreError};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use sd_notify::NotifyState;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,6 +22,7 @@ use crate::builds::SupervisorProgram;
 use crate::config::Config;
 use crate::http;
 use crate::limits::Limits;
+use crate::{metrics, systemd};
 
 /// How a server is to be.
 #[derive(Debug, Clone)]
@@ -59,7 +62,26 @@ pub enum ServeError {
         /// Why.
         error: io::Error,
     },
-    /// The store cannot say what the server before this one has left behind.
+    /// Another server has the store.
+    #[error(
+        "the store {} is in use by another server{}; stop that one first, or name another store",
+        store.display(), process.map(|process| format!(", process {process}")).unwrap_or_default()
+    )]
+    StoreInUse {
+        /// The store's file.
+        store: PathBuf,
+        /// The other server's process id.
+        process: Option<u32>,
+    },
+    /// A file that belongs beside the store cannot be read or written.
+    #[error("cannot use {}: {error}", path.display())]
+    Beside {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The store cannot answer.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -71,7 +93,6 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     stop: Stop,
-    drain_time: Duration,
 }
 
 /// Stops a server; clones stop the same one.
@@ -96,7 +117,8 @@ impl Stop {
 }
 
 impl Server {
-    /// Listens, and ends the builds that a server before this one has left behind. Who comes is let in when [`Server::serve`] is called.
+    /// Listens, and ends the builds that a server before this one has left behind. Who comes is let in when
+    /// [`Server::serve`] is called.
     ///
     /// # Errors
     ///
@@ -109,11 +131,10 @@ impl Server {
         let refused = |error| ServeError::CannotListen { address: options.config.server.listen, error };
         let listener = TcpListener::bind(options.config.server.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        let drain_time = options.config.server.drain_time;
         let app = App::new(store, address, options);
         app.builds.recover().await?;
         let stop = Stop { stopping: app.stopping.clone(), now: CancellationToken::new() };
-        Ok(Self { app, listener, address, stop, drain_time })
+        Ok(Self { app, listener, address, stop })
     }
 
     /// Where it listens.
@@ -141,12 +162,15 @@ impl Server {
     ///
     /// [`ServeError`] if the server cannot go on.
     pub async fn serve(self) -> Result<(), ServeError> {
-        let Self { app, listener, stop, drain_time, .. } = self;
+        let Self { app, listener, stop, .. } = self;
         let builds = app.builds.clone();
+        let drain_time = app.config.server.drain_time;
         let limits = app.limits;
-        let router = http::router(app);
+        let background = [tokio::spawn(systemd::keep_in_touch(app.clone())), tokio::spawn(metrics::keep_up())];
+        let router = http::router(app.clone());
         let connections = TaskTracker::new();
         let room = Arc::new(Semaphore::new(limits.connections));
+        systemd::tell(NotifyState::Ready);
         loop {
             let next = async {
                 let slot = Arc::clone(&room).acquire_owned().await.ok()?;
@@ -162,16 +186,26 @@ impl Server {
             };
             connections.spawn(serve_connection(stream, router.clone(), limits, stop.clone(), slot));
         }
+        systemd::tell(NotifyState::Stopping);
         drop(listener);
         connections.close();
-        let ended = async { tokio::join!(builds.drain(drain_time), connections.wait()) };
+        let orderly = async {
+            builds.drain(drain_time).await;
+            if timeout(LAST_ANSWERS, connections.wait()).await.is_err() {
+                tracing::warn!(connections = connections.len(), "clients are cut off that do not end");
+            }
+        };
         tokio::select! {
-            _ = ended => {}
+            () = orderly => {}
             () = stop.now.cancelled() => {}
         }
+        background.iter().for_each(tokio::task::JoinHandle::abort);
         Ok(())
     }
 }
+
+/// How long clients have to take their last answers, once there is nothing else to be done.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// How soon to try again when the machine has no room for another connection.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);

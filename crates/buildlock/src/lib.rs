@@ -44,6 +44,7 @@ pub use keys::{ApiKey, KeyHash, KeyStore, Role, fresh_key};
 pub use service::{Changes, LeaseGuard, LockError, LockService, Loss};
 pub use sqlite::{Clock, SqliteStore, SystemClock, migrations, since_boot};
 pub use store::{
-    Answer, Deleted, EventId, Finding, Grant, LockStore, News, Recorded, Retention, Status, Verdict, Watcher,
+    Answer, CountStore, Counts, Deleted, EventId, Finding, Grant, LockStore, News, Recorded, Retention, Status,
+    Verdict, Watcher,
 };
 pub use url::{open_file, open_store};

@@ -75,6 +75,22 @@ pub trait LockStore: Send + Sync + fmt::Debug {
     fn watch(&self, project: &ProjectId, news: News) -> Watcher;
 }
 
+/// Counts what a store has, for those who watch over it.
+#[async_trait]
+pub trait CountStore: Send + Sync + fmt::Debug {
+    /// The counts, as of now. It takes the longer the more locks are held, and keeps nobody else waiting.
+    async fn counts(&self) -> Result<Counts, StoreError>;
+}
+
+/// How much is going on in a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Projects that are locked.
+    pub held: u64,
+    /// Waiters in all queues.
+    pub waiting: u64,
+}
+
 /// The answer to a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {

@@ -7,6 +7,7 @@ pub(crate) mod keys;
 pub(crate) mod lock;
 pub(crate) mod projects;
 pub(crate) mod run;
+pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod store;
 mod table;

@@ -3,7 +3,7 @@
 mod builds;
 pub(crate) mod extract;
 pub(crate) mod guard;
-mod health;
+pub(crate) mod health;
 mod observe;
 pub(crate) mod sign_in;
 pub(crate) mod sse;

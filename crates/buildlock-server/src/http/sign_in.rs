@@ -91,7 +91,7 @@ async fn sign_out(State(app): State<App>, _: Caller, headers: HeaderMap) -> impl
 /// Whom the server takes the caller for.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Me {
+struct CallerJson {
     /// In whose name the caller asks.
     holder: String,
     /// What the caller may do: `user`, `service` or `operator`.
@@ -99,12 +99,12 @@ struct Me {
 }
 
 /// Whom the server takes the caller for.
-#[utoipa::path(get, path = "/v1/me", tag = "sign-in", responses(
-    (status = 200, body = Me),
+#[utoipa::path(get, path = "/v1/caller", tag = "sign-in", responses(
+    (status = 200, body = CallerJson),
     (status = 401, description = "UNAUTHENTICATED"),
 ))]
 async fn who(caller: Caller) -> impl IntoResponse {
-    axum::Json(Me { holder: caller.holder.to_string(), role: caller.role.as_str() })
+    axum::Json(CallerJson { holder: caller.holder.to_string(), role: caller.role.as_str() })
 }
 
 /// The cookie that a browser is to keep: no script sees it, and no other site's page makes a browser send it.

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream, StreamExt};
 
 use crate::app::App;
+use crate::metrics::OpenStream;
 use crate::problem::Problem;
 
 /// How often a silent stream shows that it lives. Proxies cut what is silent for half a minute.
@@ -24,7 +25,7 @@ const RETRY: Duration = Duration::from_secs(1);
 ///
 /// [`Problem`] if there are too many streams.
 pub(crate) fn respond(app: &App, events: impl Stream<Item = Event> + Send + 'static) -> Result<Response, Problem> {
-    let slot = app.streams.take()?;
+    let held = (app.streams.take()?, OpenStream::new());
     let stopping = app.stopping.clone();
     let last_word = {
         let stopping = stopping.clone();
@@ -32,7 +33,7 @@ pub(crate) fn respond(app: &App, events: impl Stream<Item = Event> + Send + 'sta
             .filter_map(async |event| event)
     };
     let events = events.take_until(stopping.cancelled_owned()).chain(last_word).map(move |event| {
-        let _held = &slot;
+        let _held = &held;
         Ok::<_, Infallible>(event)
     });
     let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT_EVERY)).into_response();

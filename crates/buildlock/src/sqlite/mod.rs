@@ -7,6 +7,7 @@ mod builds;
 mod checkup;
 mod clock;
 mod columns;
+mod counts;
 mod durable;
 mod inbox;
 mod keys;
