@@ -7,6 +7,7 @@ use buildlock::{Busy, LockError, Loss, PastLease, Place, ProjectId, Refusal, Sto
 use serde::Serialize;
 
 use crate::text;
+use crate::typed::Typed;
 
 /// A failure that its user is told of, once, in [`Failure::tell`].
 #[derive(Debug)]
@@ -38,6 +39,9 @@ const UNREACHABLE: u8 = 69;
 const NOT_ALLOWED: u8 = 77;
 const WAIT_OVER: u8 = 124;
 
+/// How long the next command is told to wait.
+const NEXT_WAIT: &str = "10m";
+
 impl Failure {
     pub(crate) fn new(code: u8, name: &'static str, text: impl Into<String>) -> Self {
         let text = text.into();
@@ -58,7 +62,11 @@ impl Failure {
     }
 
     pub(crate) fn locked(project: &ProjectId, busy: &Busy, code: u8) -> Self {
-        let text = text::locked(project, busy);
+        Self::in_the_way(project, busy, code, None)
+    }
+
+    fn in_the_way(project: &ProjectId, busy: &Busy, code: u8, turn: Option<String>) -> Self {
+        let text = text::locked(project, busy, turn);
         Self::new(code, "PROJECT_LOCKED", text).about(project).with_lock(Some(busy))
     }
 
@@ -82,7 +90,10 @@ impl Failure {
     /// A failure of a lock request; `locked` is the exit code when the project is locked.
     pub(crate) fn of_lock(project: &ProjectId, error: LockError, locked: u8) -> Self {
         match error {
-            LockError::Locked(busy) => Self::locked(project, &busy, locked),
+            LockError::Locked(busy) => {
+                let turn = Typed::now().waiting(NEXT_WAIT);
+                Self::in_the_way(project, &busy, locked, Some(turn))
+            }
             LockError::QueueFull(busy) => {
                 let mut failure = Self::locked(project, &busy, locked);
                 failure.text += "\n\nThe queue is full: no more can wait. Try again later.";

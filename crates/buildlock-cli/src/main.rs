@@ -6,6 +6,7 @@ mod commands;
 mod exit;
 mod place;
 mod text;
+mod typed;
 
 use std::process::ExitCode;
 
@@ -17,7 +18,10 @@ use crate::commands::{build_supervisor, run};
 use crate::exit::Failure;
 
 fn main() -> ExitCode {
-    let Cli { global, command } = Cli::parse();
+    let Cli { global, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::not_understood(&error),
+    };
     tell_of_trouble(&global, &command);
     let result = match command {
         // What runs a command is two processes, and stays on one thread in each.

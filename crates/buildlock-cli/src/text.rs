@@ -6,44 +6,32 @@ use std::time::Duration;
 use buildlock::{Busy, Place, ProjectId, Timestamp, wire};
 use jiff::tz::TimeZone;
 
+use crate::typed::Typed;
+
 /// A text that others chose, safe to print: characters that reorder or hide what stands beside
 /// them are escaped.
 pub(crate) fn shown(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        let reorders_or_hides =
-            matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-        if c.is_control() || reorders_or_hides {
-            safe.extend(c.escape_unicode());
-        } else {
+        if is_visible(c) {
             safe.push(c);
+        } else {
+            safe.extend(c.escape_unicode());
         }
     }
     safe
 }
 
+/// Whether a character shows itself, and neither reorders nor hides what stands beside it.
+pub(crate) fn is_visible(c: char) -> bool {
+    let reorders_or_hides =
+        matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    !c.is_control() && !reorders_or_hides
+}
+
 /// A project's id in a sentence.
 pub(crate) fn quoted(project: &ProjectId) -> String {
     format!("\"{}\"", shown(project.as_str()))
-}
-
-/// A text as one word of a POSIX shell.
-fn shell_word(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,=".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-/// A command line about a project, ready to paste.
-fn command(verb: &str, project: &ProjectId, options: &str) -> String {
-    let word = shell_word(project.as_str());
-    let space = if options.is_empty() { "" } else { " " };
-    if project.as_str().starts_with('-') {
-        return format!("buildlock {verb}{space}{options} -- {word}");
-    }
-    format!("buildlock {verb} {word}{space}{options}")
 }
 
 /// A time in the reader's time zone.
@@ -73,21 +61,20 @@ pub(crate) fn ordinal(number: usize) -> String {
     format!("{number}{ending}")
 }
 
-/// Who is in the way of a project that is locked, and the exact next commands.
-pub(crate) fn locked(project: &ProjectId, busy: &Busy) -> String {
-    let name = quoted(project);
-    let mut text = format!("{name} is locked\n\n{}\n", self::busy(project, busy));
-    let word = match project.as_str().starts_with('-') {
-        true => String::new(),
-        false => format!(" {}", shell_word(project.as_str())),
-    };
+/// Who is in the way of a project that is locked, and the exact next commands. `turn` is the one that
+/// waits, for whoever wants the lock.
+pub(crate) fn locked(project: &ProjectId, busy: &Busy, turn: Option<String>) -> String {
+    let mut text = format!("{} is locked\n\n{}\n", quoted(project), self::busy(project, busy));
+    let typed = Typed::now();
     let force = format!("--token {} --reason \"…\"", busy.lease.token);
     for (what, command) in [
-        ("Wait for your turn:", format!("buildlock run{word} --wait 10m -- …")),
-        ("See how it goes on:", command("status", project, "--watch")),
-        ("If it is stuck:", command("force-unlock", project, &force)),
+        ("Wait for your turn:", turn),
+        ("See how it goes on:", Some(typed.about("status", project, "--watch"))),
+        ("If it is stuck:", Some(typed.about("force-unlock", project, &force))),
     ] {
-        let _ = write!(text, "\n{what:<20} {command}");
+        if let Some(command) = command {
+            let _ = write!(text, "\n{what:<20} {command}");
+        }
     }
     text
 }
@@ -147,16 +134,6 @@ mod tests {
     fn what_reorders_text_is_escaped() {
         assert_eq!(shown("a\u{202e}b"), "a\\u{202e}b");
         assert_eq!(shown("é 🏗"), "é 🏗");
-    }
-
-    #[test]
-    fn a_command_can_be_pasted_whatever_the_id() {
-        let id = |text: &str| text.parse().unwrap();
-        assert_eq!(command("status", &id("my-site"), ""), "buildlock status my-site");
-        assert_eq!(command("status", &id("a b"), "--watch"), "buildlock status 'a b' --watch");
-        assert_eq!(command("status", &id("it's"), ""), r"buildlock status 'it'\''s'");
-        assert_eq!(command("status", &id("--help"), "--watch"), "buildlock status --watch -- --help");
-        assert_eq!(command("status", &id("$(rm -rf)"), ""), "buildlock status '$(rm -rf)'");
     }
 
     #[test]

@@ -59,9 +59,9 @@ buildlock: "my-site" is locked
   Token:     1
   Waiting:   0
 
-Wait for your turn:  buildlock run my-site --wait 10m -- …
-See how it goes on:  buildlock status my-site --watch
-If it is stuck:      buildlock force-unlock my-site --token 1 --reason "…"
+Wait for your turn:  [..]buildlock run my-site --wait 10m -- true
+See how it goes on:  [..]buildlock status my-site --watch
+If it is stuck:      [..]buildlock force-unlock my-site --token 1 --reason "…"
 exit code 75
 
 "#]]
@@ -342,7 +342,7 @@ exit code 0
         assert_data_eq!(
             said(&sandbox, &["keys", "revoke", number]),
             str![[r#"
-key 1 is revoked: servers refuse it within a few seconds
+key 1 is revoked: servers refuse it within a second
 exit code 0
 
 "#]]

@@ -135,6 +135,12 @@ fn a_build_inside_a_build_of_the_same_project_is_told_so_at_once() {
     let around =
         ["run", "p", "--", "buildlock", "run", "q", "--", "buildlock", "run", "p", "--wait", "1h", "--", "true"];
     assert_eq!(code(&sandbox, &around), 75);
+    for wait in ["0s", "1h"] {
+        let lock = ["run", "p", "--", "buildlock", "lock", "p", "--wait", wait, "-E", "3"];
+        assert_eq!(code(&sandbox, &lock), 3);
+        assert!(stderr(&sandbox, &lock).contains("already runs inside a build of \"p\""));
+    }
+    assert_eq!(code(&sandbox, &["run", "p", "--", "buildlock", "lock", "q"]), 0);
     assert!(started.elapsed() < Duration::from_secs(20));
 }
 

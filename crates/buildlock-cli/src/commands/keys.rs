@@ -54,7 +54,7 @@ pub(crate) async fn keys(global: &Global, options: cli::Keys) -> Result<(), Fail
                 return print_json(&RevokedJson { number, revoked: true });
             }
             if !global.quiet {
-                eprintln!("key {number} is revoked: servers refuse it within a few seconds");
+                eprintln!("key {number} is revoked: servers refuse it within a second");
             }
             Ok(())
         }

@@ -4,6 +4,7 @@ use buildlock::wire::{EndedJson, LeaseJson};
 use buildlock::{Command, Lease, LockError, LockRequest, LockService, Outcome, ProjectId, RequestId, Wait};
 
 use super::wait::Waiting;
+use super::within::Within;
 use super::{print_json, print_line};
 use crate::cli::{self, Global};
 use crate::exit::Failure;
@@ -12,6 +13,8 @@ use crate::{place, text};
 pub(crate) async fn lock(global: &Global, options: cli::Lock) -> Result<(), Failure> {
     let cli::Lock { project, request, request_id } = options;
     let service = LockService::with_store(place::open(global).await?);
+    let url = place::absolute(&place::store_url(global)?);
+    Within::from_env().refuse(service.store(), &url, &project, request.conflict_exit_code).await?;
     let lock_request = LockRequest {
         id: request_id.unwrap_or_else(RequestId::fresh),
         holder: place::holder(global)?,

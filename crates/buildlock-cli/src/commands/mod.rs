@@ -12,6 +12,7 @@ pub(crate) mod status;
 pub(crate) mod store;
 mod table;
 mod wait;
+mod within;
 
 use serde::Serialize;
 

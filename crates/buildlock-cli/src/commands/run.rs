@@ -1,15 +1,13 @@
 //! `run`: a command under a project's lock, which dies with its lease (rule 14).
 
-use std::env;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use buildlock::{
-    LeaseGuard, LockError, LockRequest, LockService, Loss, ProjectId, RequestId, Token, Wait, since_boot, wire,
-};
+use buildlock::{LeaseGuard, LockError, LockRequest, LockService, Loss, ProjectId, RequestId, Wait, since_boot, wire};
 use buildlock_supervise::{Child, Ended, Link, Listening, Message, Role, StopReport, stand_in_front};
 
 use super::wait::Waiting;
+use super::within::Within;
 use crate::cli::{self, Global};
 use crate::exit::{self, Failure};
 use crate::{place, text};
@@ -20,11 +18,6 @@ const GRACE_WHEN_ENDED: Duration = Duration::from_secs(2);
 
 /// How long processes that a build left behind may take to stop.
 const GRACE_WHEN_LEFT_BEHIND: Duration = Duration::from_secs(5);
-
-/// The builds that a command runs in, as a JSON array of `[store, project, token]`: outermost first.
-const WITHIN: &str = "BUILDLOCK_WITHIN";
-
-type Within = Vec<(String, ProjectId, Token)>;
 
 pub(crate) fn main(global: &Global, options: cli::Run) -> ExitCode {
     let result = match stand_in_front() {
@@ -46,34 +39,12 @@ fn supervise(global: &Global, options: cli::Run, link: Link) -> Result<u8, Failu
         let mut front = link.listen()?;
         let store = place::absolute(&place::store_url(global)?);
         let service = LockService::with_store(place::open(global).await?);
-        let within = within();
-        refuse_nested(&service, &store, &within, &options).await?;
+        let within = Within::from_env();
+        within.refuse(service.store(), &store, &options.project, options.request.conflict_exit_code).await?;
         let lease = lock(global, &options, &service, &mut front).await?;
         let command = command(global, &options, &lease, store, within)?;
         build(global, &options.project, command, lease, &mut front).await
     })
-}
-
-/// A build that asks for its own project again would wait for itself.
-async fn refuse_nested(service: &LockService, store: &str, within: &Within, options: &cli::Run) -> Result<(), Failure> {
-    let project = &options.project;
-    let mut outer = within.iter().filter(|(url, outer, _)| url == store && outer == project);
-    let Some((.., token)) = outer.next() else { return Ok(()) };
-    let status = service.store().status(project).await?;
-    let is_held = status.and_then(|status| status.lease).is_some_and(|lease| lease.token == *token);
-    if !is_held {
-        return Ok(());
-    }
-    let text = format!(
-        "this already runs inside a build of {} (token {token}), which would wait for itself; \
-         run the command without \"buildlock run\"",
-        text::quoted(project)
-    );
-    Err(Failure::new(options.request.conflict_exit_code, "PROJECT_LOCKED", text))
-}
-
-fn within() -> Within {
-    env::var(WITHIN).ok().and_then(|within| serde_json::from_str(&within).ok()).unwrap_or_default()
 }
 
 async fn lock(
@@ -124,7 +95,7 @@ fn command(
     options: &cli::Run,
     lease: &LeaseGuard,
     store: String,
-    mut within: Within,
+    within: Within,
 ) -> Result<Command, Failure> {
     let [program, arguments @ ..] = options.command.as_slice() else {
         return Err(Failure::usage("there is no command to run"));
@@ -138,8 +109,8 @@ fn command(
         .env("BUILDLOCK_EXPIRES_AT", wire::time(lease.expires_at).to_string())
         .env("BUILDLOCK_HOLDER", place::holder(global)?.as_str())
         .env("BUILDLOCK_STORE", &store);
-    within.push((store, options.project.clone(), lease.token));
-    command.env(WITHIN, serde_json::to_string(&within).map_err(std::io::Error::from)?);
+    let (name, value) = within.and(store, &options.project, lease.token)?;
+    command.env(name, value);
     Ok(command)
 }
 
