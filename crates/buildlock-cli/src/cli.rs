@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use buildlock::{Holder, Message, Operation, ProjectId, Reason, RequestId, Role, Token, Ttl, Wait};
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
+
+use crate::typed::Typed;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -302,6 +304,16 @@ pub(crate) struct Migrate {
     pub(crate) print: bool,
 }
 
+/// Whether a command line that is not understood asks for JSON; if so, whether on standard output,
+/// which with `run` is the command's own.
+pub(crate) fn asks_for_json() -> Option<bool> {
+    // A parser that does not mind errors still stops at the first.
+    let lenient = || Cli::command().ignore_errors(true);
+    let in_environment = || lenient().try_get_matches_from([""]).is_ok_and(|matches| matches.get_flag("json"));
+    let is_run = || lenient().try_get_matches().is_ok_and(|matches| matches.subcommand_name() == Some("run"));
+    (Typed::now().has("--json") || in_environment()).then(|| !is_run())
+}
+
 fn role() -> impl TypedValueParser<Value = Role> {
     PossibleValuesParser::new(Role::ALL.map(Role::as_str))
         .map(|name| Role::ALL.into_iter().find(|role| role.as_str() == name).unwrap_or(Role::User))
@@ -331,8 +343,6 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -6,6 +6,7 @@ use buildlock::wire::{EndedJson, LockJson};
 use buildlock::{Busy, LockError, Loss, PastLease, Place, ProjectId, Refusal, StoreError};
 use serde::Serialize;
 
+use crate::cli;
 use crate::text;
 use crate::typed::Typed;
 
@@ -174,6 +175,23 @@ impl Failure {
         self.problem.lease = Some(lease.into());
         self
     }
+}
+
+/// A command line that is not understood; or help, or the version, which clap knows as errors too.
+pub(crate) fn not_understood(error: &clap::Error) -> ExitCode {
+    // Which of them it is decides where clap prints it and the exit code.
+    let asked_for_json = cli::asks_for_json().filter(|_| error.use_stderr());
+    let Some(to_stdout) = asked_for_json else { error.exit() };
+    Failure::usage(on_one_line(&error.to_string())).tell(true, to_stdout)
+}
+
+/// What clap says, without the usage and where to find help.
+fn on_one_line(message: &str) -> String {
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    let paragraphs = message.split("\n\n").map(str::trim);
+    let of_the_error = paragraphs.take_while(|text| !text.starts_with("Usage:") && !text.starts_with("For more"));
+    let words = of_the_error.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
+    words.collect::<Vec<_>>().join("; ")
 }
 
 impl From<StoreError> for Failure {

@@ -18,6 +18,11 @@ impl Typed {
         Self(env::args_os().collect())
     }
 
+    /// Whether this option was typed.
+    pub(crate) fn has(&self, option: &str) -> bool {
+        self.options().0.iter().any(|word| word == option)
+    }
+
     /// The same command, which waits so long.
     pub(crate) fn waiting(&self, wait: &str) -> String {
         let (options, rest) = self.options();

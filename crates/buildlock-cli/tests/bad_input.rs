@@ -53,10 +53,12 @@ fn the_next_command_for_a_strange_project_can_be_pasted() {
     for id in ["a b", "it's", "--help", "$(touch pwned)", "'; drop table projects; --"] {
         sandbox.ok(&["lock", "--", id]);
         let refusal = String::from_utf8(sandbox.run(&["lock", "--", id]).stderr).unwrap();
-        let line = refusal.lines().find(|line| line.starts_with("If it is stuck:")).unwrap();
-        let command = line.split_once(':').unwrap().1;
-        assert!(sandbox.program("sh").args(["-c", command]).status().unwrap().success(), "{command}");
-        assert_eq!(sandbox.status(id)["buildStatus"], "idle");
+        for (what, then) in [("If it is stuck", "idle"), ("Wait for your turn", "processing")] {
+            let line = refusal.lines().find(|line| line.starts_with(what)).unwrap();
+            let command = line.split_once(':').unwrap().1;
+            assert!(sandbox.program("sh").args(["-c", command]).status().unwrap().success(), "{command}");
+            assert_eq!(sandbox.status(id)["buildStatus"], then);
+        }
     }
 }
 

@@ -80,6 +80,54 @@ exit code 75
     );
 }
 
+/// All of it, and waiting; what it said of how long to wait is said anew.
+#[test]
+fn the_next_command_is_the_whole_command_as_it_was_typed() {
+    let sandbox = held();
+    let typed =
+        ["run", "my-site", "--operation", "edit", "--wait", "0s", "--message", "it's me", "--", "sh", "-c", "a\nb"];
+    let refusal = said(&sandbox, &typed);
+    let line = refusal.lines().find_map(|line| line.strip_prefix("Wait for your turn:  ")).unwrap();
+    let (_, arguments) = line.split_once("buildlock ").unwrap();
+    let next = r"run my-site --operation edit --message 'it'\''s me' --wait 10m -- sh -c $'a\nb'";
+    assert_eq!(arguments, next);
+}
+
+#[test]
+fn what_is_not_understood_is_told_in_json_where_it_is_asked_for() {
+    let sandbox = Sandbox::new();
+    assert_data_eq!(
+        said(&sandbox, &["renew", "my-site", "--json"]),
+        str![[r#"
+{"code":"INVALID_REQUEST","detail":"the following required arguments were not provided: --token <N>"}
+exit code 2
+
+"#]]
+    );
+    assert_data_eq!(
+        said(&sandbox, &["lock", "my-site", "--tll", "5s", "--json"]),
+        str![[r#"
+{"code":"INVALID_REQUEST","detail":"unexpected argument '--tll' found; tip: a similar argument exists: '--ttl'"}
+exit code 2
+
+"#]]
+    );
+    // Standard output is the command's own.
+    let run = sandbox.run(&["run", "my-site", "--ttl", "5", "--json", "--", "true"]);
+    assert_eq!((run.status.code(), run.stdout.as_slice()), (Some(2), &b""[..]));
+    let problem: serde_json::Value = serde_json::from_slice(&run.stderr).unwrap();
+    assert_eq!(problem["code"], "INVALID_REQUEST");
+    for (json, is_json) in [("1", true), ("true", true), ("0", false), ("", false)] {
+        let output = sandbox.buildlock(&["lock"]).env("BUILDLOCK_JSON", json).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(output.stdout.starts_with(b"{"), is_json, "BUILDLOCK_JSON={json}");
+        assert_eq!(output.stderr.is_empty(), is_json);
+    }
+    // It is the build's.
+    assert!(sandbox.run(&["run", "--", "true", "--json"]).stderr.starts_with(b"error: "));
+    assert!(sandbox.ok(&["--json", "--help"]).starts_with("One build per project"));
+}
+
 #[test]
 fn status_is_a_table() {
     let sandbox = held();
