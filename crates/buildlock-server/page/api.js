@@ -52,6 +52,8 @@ export async function send(method, path, { body, headers = {}, signal } = {}) {
 /** Reads JSON. */
 export const get = async (path, options) => (await send("GET", path, options)).json();
 
+const MESSAGE_CHARS = 120;
+
 const query = (parameters) => new URLSearchParams(parameters).toString();
 
 // A browser takes a path's segment of one or two dots away, encoded or not.
@@ -106,7 +108,9 @@ export const build = (id) => get(`/v1/builds/${id}`);
  * send it again with the same `key` keeps the place in line; to abort it gives the place up.
  */
 export async function start({ project, operation, prompt, wait, key, signal }) {
-  const body = { projectId: project, operation, prompt };
+  // What those see who find the project busy.
+  const message = Array.from(prompt.replace(/[\s\p{Cc}]+/gu, " ").trim()).slice(0, MESSAGE_CHARS).join("");
+  const body = { projectId: project, operation, prompt, message };
   if (wait) body.wait = wait;
   const answer = await send("POST", "/v1/builds", {
     body,

@@ -17,6 +17,7 @@ use crate::limits::{Limits, Slots};
 use crate::metrics::Gauges;
 use crate::serve::Options;
 use crate::session::Sessions;
+use crate::sites::Sites;
 
 /// A store with everything that a server needs.
 pub trait ServerStore: LockStore + BuildStore + KeyStore + CountStore {}
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn ServerStore>,
     pub(crate) service: LockService,
     pub(crate) builds: Builds,
+    /// None if no sites are shown.
+    pub(crate) sites: Option<Sites>,
     pub(crate) auth: Auth,
     pub(crate) sessions: Sessions,
     /// The name of the session's cookie. Cookies know no ports: another server on this machine has another.
@@ -60,6 +63,7 @@ impl App {
         Self(Arc::new(Shared {
             builds: Builds::new(&config, workspaces, supervisor, service.clone(), Arc::clone(&store)),
             service,
+            sites: config.sites.folder.clone().map(Sites::new),
             auth: Auth::new(Arc::clone(&store)),
             sessions: Sessions::default(),
             cookie_name: format!("buildlock_session_{}", address.port()),

@@ -18,6 +18,7 @@ mod page;
 mod problem;
 mod serve;
 mod session;
+mod sites;
 mod systemd;
 
 pub use app::ServerStore;

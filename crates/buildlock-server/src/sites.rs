@@ -9,6 +9,7 @@
 mod folder;
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -62,10 +63,10 @@ impl Sites {
         Self { folder, links: Mutex::default() }
     }
 
-    /// A new address for a project's site. None if the system has no randomness.
-    fn link(&self, project: ProjectId) -> Option<String> {
+    /// A new address for a project's site.
+    fn link(&self, project: ProjectId) -> io::Result<String> {
         let mut bytes = [0; LINK_BYTES];
-        getrandom::fill(&mut bytes).ok()?;
+        getrandom::fill(&mut bytes)?;
         let name: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let now = Instant::now();
         self.with(|links| {
@@ -78,7 +79,7 @@ impl Sites {
             }
             links.insert(name.clone(), Link { project, until: now + LINK_LASTS });
         });
-        Some(name)
+        Ok(name)
     }
 
     /// The project whose site is under an address.
@@ -111,7 +112,10 @@ async fn enter(State(app): State<App>, caller: Caller, Query(site): Query<Site>)
     caller.own(&project, app.store.status(&project).await?)?;
     let sites = app.sites.as_ref().ok_or_else(|| Problem::site_not_found(&project))?;
     open(&app, sites, &project, "").await.ok_or_else(|| Problem::site_not_found(&project))?;
-    let link = sites.link(project).ok_or_else(|| Problem::overloaded("sites"))?;
+    let link = sites.link(project).map_err(|error| {
+        tracing::error!(%error, "no random bytes for a site's address");
+        Problem::internal()
+    })?;
     Ok(Redirect::to(&format!("/sites/{link}/")))
 }
 
@@ -143,7 +147,8 @@ async fn show(app: &App, uri: &Uri, link: &str, path: &str) -> Response {
             (headers, Body::from_stream(content)).into_response()
         }
         None => {
-            let text = "There is no such page here. A site's address is good for some hours: open it from its project.\n";
+            let text =
+                "There is no such page here. A site's address is good for some hours: open it from its project.\n";
             (StatusCode::NOT_FOUND, text).into_response()
         }
     };

@@ -18,6 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::app::App;
 use crate::page;
 use crate::problem::Problem;
+use crate::sites;
 
 /// What the API's description says of the API as a whole.
 #[derive(OpenApi)]
@@ -35,6 +36,7 @@ pub(crate) fn router(app: App) -> Router {
     router
         .merge(health::description(description))
         .merge(page::routes())
+        .merge(sites::routes())
         .fallback(async || Problem::no_such_route())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(CatchPanicLayer::custom(observe::panicked))

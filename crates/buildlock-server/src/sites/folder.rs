@@ -118,8 +118,22 @@ mod tests {
             assert_eq!(read(path), Some((file.to_owned(), kind, is_index)), "{path}");
         }
         for path in [
-            "../draft", "..", "about/../../draft", "/etc/passwd", "//etc/passwd", "link.txt", "up/secret.txt", "up",
-            "alias.html", "pipe", "empty", ".env", ".git/config", "no such file", "index.html/x", "nul\0",
+            "../draft",
+            "..",
+            "about/../../draft",
+            "/etc/passwd",
+            "//etc/passwd",
+            "link.txt",
+            "up/secret.txt",
+            "up",
+            "alias.html",
+            "pipe",
+            "empty",
+            ".env",
+            ".git/config",
+            "no such file",
+            "index.html/x",
+            "nul\0",
         ] {
             assert_eq!(read(path), None, "{path}");
         }
