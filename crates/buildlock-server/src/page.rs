@@ -48,7 +48,6 @@ fn answer(name: &str, headers: &HeaderMap) -> Response {
         // Asked again each time, so that a newer server never meets an older page.
         (header::CACHE_CONTROL, "no-cache"),
         (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "same-origin"),
     ] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));

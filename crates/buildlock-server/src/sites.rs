@@ -154,13 +154,11 @@ async fn show(app: &App, uri: &Uri, link: &str, path: &str) -> Response {
     };
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::CACHE_CONTROL, "no-store"),
         // The address is a secret.
         (header::REFERRER_POLICY, "no-referrer"),
-        // A stranger's modules and fonts come across origins, its own as well.
+        // To a stranger all is from elsewhere, what is its own as well.
+        (HeaderName::from_static("cross-origin-resource-policy"), "cross-origin"),
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-        (HeaderName::from_static("x-robots-tag"), "noindex"),
     ] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
