@@ -8,6 +8,7 @@ mod place;
 mod text;
 mod typed;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -69,7 +70,10 @@ fn tell_of_trouble(global: &cli::Global, command: &Command) {
         _ => "warn",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match command {
         Command::Serve(cli::Serve { log_format: LogFormat::Json, .. }) => log.json().flatten_event(true).init(),
         Command::Serve(_) => log.init(),

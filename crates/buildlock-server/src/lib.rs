@@ -11,6 +11,7 @@ mod caller;
 mod config;
 mod http;
 mod limits;
+mod linger;
 mod metrics;
 mod operator;
 mod owner;

@@ -3,14 +3,16 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use buildlock::{KeyHash, StoreError};
-use hyper::server::conn::http1;
+use hyper::server::conn::http1::{self, Parts};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use sd_notify::NotifyState;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -22,6 +24,7 @@ use crate::builds::SupervisorProgram;
 use crate::config::Config;
 use crate::http;
 use crate::limits::Limits;
+use crate::linger::Linger;
 use crate::{metrics, systemd};
 
 /// How a server is to be.
@@ -233,22 +236,41 @@ async fn serve_connection(
 ) {
     // Without it an answer may wait for the client's acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = std::pin::pin!(connection);
+        .max_buf_size(READ_BUFFER_BYTES)
+        .serve_connection(TokioIo::new(Linger::new(stream)), TowerToHyperService::new(router));
     let result = tokio::select! {
-        result = connection.as_mut() => result,
+        result = &mut connection => result,
         () = stop.stopping.cancelled() => {
-            connection.as_mut().graceful_shutdown();
+            Pin::new(&mut connection).graceful_shutdown();
             tokio::select! {
-                result = connection.as_mut() => result,
+                result = &mut connection => result,
                 () = stop.now.cancelled() => return,
             }
         }
     };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a connection broke off");
+    let Err(error) = result else { return };
+    tracing::debug!(%error, "a connection broke off");
+    if error.is_timeout() {
+        let Parts { io, read_buf, .. } = connection.into_parts();
+        // A client that has sent nothing at all has no request to be answered.
+        if !read_buf.is_empty() {
+            let mut stream = io.into_inner();
+            // Whoever is too slow to send may be gone, or too slow to read.
+            let _ = timeout(LAST_ANSWERS, async {
+                stream.write_all(HEAD_TOO_SLOW).await?;
+                stream.shutdown().await
+            })
+            .await;
+        }
     }
 }
+
+/// How much of what a client sends is kept until it is read: the largest head. What a head may have is less,
+/// and one that is too large is then still answered in words.
+const READ_BUFFER_BYTES: usize = 256 << 10;
+
+/// The answer to a head that does not end.
+const HEAD_TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
