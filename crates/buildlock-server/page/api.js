@@ -13,16 +13,16 @@ export class Problem extends Error {
   }
 }
 
-// How far the server's clock is ahead of this one's, in milliseconds.
+// How far the store's clock is ahead of this one's, in milliseconds.
 let ahead = 0;
 
-/** Now, by the server's clock, as exactly as its answers tell. */
+/** Now, by the store's clock. */
 export const now = () => Date.now() + ahead;
 
 const heard = (answer) => {
-  const date = Date.parse(answer.headers.get("date") ?? "");
-  // The header has whole seconds: half of one is the best guess for the rest.
-  if (!Number.isNaN(date) && Math.abs(date + 500 - now()) > 1500) ahead = date + 500 - Date.now();
+  // The store's time, to the millisecond; the times in the answer are to be read against it.
+  const time = Date.parse(answer.headers.get("buildlock-time") ?? "");
+  if (!Number.isNaN(time)) ahead = time - Date.now();
 };
 
 /**
@@ -78,11 +78,16 @@ export const me = () => get("/v1/me");
 
 export const signOut = () => send("POST", "/v1/sign-out");
 
-export const projects = () => get("/v1/projects?limit=200");
+export const projects = (limit) => get(`/v1/projects?${query({ limit })}`);
 
 /** A project; null if there is none, or none that the caller may see. */
 export async function project(id) {
-  if (dots(id)) return (await projects()).projects.find((other) => other.project === id) ?? null;
+  if (dots(id)) {
+    // What stands before it in the list: "-" comes before ".".
+    const after = `${id.slice(0, -1)}-\u{10ffff}`;
+    const { projects } = await get(`/v1/projects?${query({ after, limit: 10 })}`);
+    return projects.find((other) => other.project === id) ?? null;
+  }
   try {
     return await get(`/v1/projects/${encodeURIComponent(id)}`);
   } catch (error) {
@@ -121,6 +126,11 @@ export async function start({ project, operation, prompt, wait, key, signal }) {
 }
 
 export const cancel = (id) => send("POST", `/v1/builds/${id}/cancel`);
+
+/** Where to follow what happens to projects, and the names of its events. */
+export const EVENTS = "/v1/events";
+export const EVENT_NAMES = ["created", "deleted", "queued", "left", "dropped", "granted", "unlocked", "force_unlocked",
+  "expired", "unclaimed", "freed_by_hand", "missed"];
 
 /** Where to follow a build's log from after a line. */
 export const logOf = (id, after) => `/v1/builds/${id}/log?${query({ after })}`;

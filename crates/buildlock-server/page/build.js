@@ -2,13 +2,16 @@
 
 import * as api from "./api.js";
 import { Line, fresh } from "./line.js";
-import { follow, gathered } from "./live.js";
+import { followEvents, gathered } from "./live.js";
 import { Log } from "./log.js";
 import { alarm, clock, copy, duration, place, say, showStatus, title, waiting, who, whoBuilds } from "./words.js";
 
 const PARTS = ["name", "status", "word", "busy", "who", "message", "waiting", "form", "wrong", "hint", "refused",
   "refusal", "wait", "dismiss", "line", "place", "line-what", "leave", "result", "title", "build-status", "build-word",
   "outcome", "site", "cancel", "cut", "log", "earlier", "builds"];
+
+const LOOKS = 5;
+const LOOK_AGAIN_MS = 300;
 
 class BuildView {
   #me;
@@ -24,6 +27,8 @@ class BuildView {
   #chosen = false;
   #refused = null;
   #sending = false;
+  /** How often a lease's build was looked for. */
+  #looks = 0;
   #load;
 
   constructor(main, me, project, failed) {
@@ -79,7 +84,7 @@ class BuildView {
   run() {
     this.#draw();
     this.#line.resume((build) => this.#started(build, true), (...why) => this.#refusedBy(...why));
-    follow(() => "/v1/events", { message: (event) => event.project === this.#project && this.#load() }, this.#load);
+    followEvents((event) => (event?.project ?? this.#project) === this.#project && this.#load(), this.#load);
   }
 
   async #fetch() {
@@ -91,6 +96,11 @@ class BuildView {
     if (newest && (!this.#shown || (!this.#chosen && newest.id !== this.#shown.id))) this.#show(newest);
     else if (shown) this.#update(shown);
     this.#draw();
+    // A lease comes a moment before its build is on record; a lease of something else has none.
+    const { lease } = status ?? {};
+    const isKnown = !lease || builds.some(({ token }) => token === lease.token);
+    this.#looks = isKnown ? 0 : this.#looks + 1;
+    if (!isKnown && this.#looks <= LOOKS) setTimeout(this.#load, LOOK_AGAIN_MS);
   }
 
   async #start(operation, prompt) {

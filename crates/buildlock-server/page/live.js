@@ -1,6 +1,7 @@
 // News from the server that does not break off: lost connections are said, and made again. A window
 // that nobody sees holds no connection, since a browser has only six for all its windows.
 
+import { EVENTS, EVENT_NAMES } from "./api.js";
 import { duration } from "./words.js";
 
 const FIRST_RETRY_MS = 500;
@@ -19,6 +20,12 @@ function show() {
 
 setInterval(show, 1000);
 
+/** Follows what happens to projects; `happened` is called with each event, or none if some were missed. */
+export function followEvents(happened, check) {
+  const handlers = EVENT_NAMES.map((name) => [name, (event) => happened(name === "missed" ? null : event)]);
+  return follow(() => EVENTS, Object.fromEntries(handlers), check);
+}
+
 /** Marks a connection as lost or well. */
 export function connection(whose, well) {
   if (well) lost.delete(whose);
@@ -30,10 +37,11 @@ export function connection(whose, well) {
  * Follows a stream of events, for as long as somebody looks.
  * @param address what to open; called anew for each connection, so that it can say where to go on
  * @param events handlers by the events' names
- * @param opened called whenever the connection stands, also anew
+ * @param check called whenever the connection stands, also anew, and whenever the server refuses it: what was
+ *   missed, and why it refuses, is to be asked for
  * @returns {{close: () => void}} to end it
  */
-export function follow(address, events, opened = () => {}) {
+export function follow(address, events, check = () => {}) {
   const me = {};
   let source = null;
   let timer = 0;
@@ -51,12 +59,13 @@ export function follow(address, events, opened = () => {}) {
     source.onopen = () => {
       wait = FIRST_RETRY_MS;
       connection(me, true);
-      opened();
+      check();
     };
     source.onerror = () => {
       connection(me, false);
       // The browser tries again by itself, and says where it was, unless the server refused.
       if (source.readyState !== EventSource.CLOSED) return;
+      check();
       timer = setTimeout(open, wait);
       wait = Math.min(wait * 2, LAST_RETRY_MS);
     };

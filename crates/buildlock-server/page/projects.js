@@ -1,7 +1,7 @@
 // The view of all projects: who builds what since when.
 
 import * as api from "./api.js";
-import { follow, gathered } from "./live.js";
+import { followEvents, gathered } from "./live.js";
 import { copy, showStatus, title, waiting, whoBuilds } from "./words.js";
 
 // One page of projects; more than that want a search, not a list.
@@ -32,7 +32,7 @@ export function showProjects(main, me, failed) {
   });
 
   const load = gathered(async () => {
-    const found = (await api.projects()).projects;
+    const found = (await api.projects(SHOWN)).projects;
     // Busy ones first; the order of their names otherwise.
     const sorted = [...found].sort((a, b) => Number(Boolean(b.lease)) - Number(Boolean(a.lease)));
     const at = document.activeElement?.closest?.(".project")?.getAttribute("href");
@@ -44,5 +44,5 @@ export function showProjects(main, me, failed) {
     const busy = found.filter((project) => project.lease).length;
     title(busy ? `${busy} building` : "Projects", busy > 0);
   }, failed);
-  follow(() => "/v1/events", { message: load, lock: load, reset: load }, load);
+  followEvents(load, load);
 }
