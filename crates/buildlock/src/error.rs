@@ -9,7 +9,9 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum StoreError {
     /// The URL names no store that this program knows.
-    #[error("{url:?} names no store: {problem}; use sqlite:PATH, such as sqlite:/var/lib/buildlock/locks.db")]
+    #[error(
+        "{url:?} names no store: {problem}; use sqlite:PATH, such as sqlite:/var/lib/buildlock/locks.db, or a server's http(s)://HOST"
+    )]
     BadUrl {
         /// The URL as it was given.
         url: String,
@@ -76,10 +78,34 @@ pub enum StoreError {
         /// What happened and what to do.
         problem: String,
     },
+    /// The server does not answer, or not now. Nothing was changed by the call, unless it was the answer
+    /// that was lost; to repeat the call is safe.
+    #[error("the server {url} cannot be reached: {problem}; is it running, and is the URL right?")]
+    Unreachable {
+        /// The server.
+        url: String,
+        /// What happened.
+        problem: String,
+    },
+    /// The server does not know its client, or does not let it do this.
+    #[error("the server {url} does not allow this: {problem}")]
+    NotAllowed {
+        /// The server.
+        url: String,
+        /// What the server says.
+        problem: String,
+    },
     /// The store gave an answer that makes no sense, as one of another version might.
     #[error("the store's answer is not understood: {0}")]
     Protocol(String),
     /// The store has been closed.
     #[error("the store is closed")]
     Closed,
+}
+
+impl StoreError {
+    /// Whether the same call may succeed in a while.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, StoreError::Unavailable { .. } | StoreError::Unreachable { .. })
+    }
 }

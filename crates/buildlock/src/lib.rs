@@ -24,16 +24,19 @@
 //! ```
 //!
 //! - [`LockService`] is what a program embeds.
-//! - [`LockStore`] is what it stands on: [`SqliteStore`], a file that several processes share.
+//! - [`LockStore`] is what it stands on: [`SqliteStore`], a file that several processes share, or
+//!   [`RemoteStore`], a server.
 //! - The rules of the lock are in `buildlock-core`, whose types are here too.
 
 mod builds;
 mod error;
 mod keys;
+mod remote;
 mod service;
 mod sqlite;
 mod store;
 mod url;
+mod watches;
 pub mod wire;
 
 pub use buildlock_core::*;
@@ -41,6 +44,7 @@ pub use buildlock_core::*;
 pub use builds::{Build, BuildEnd, BuildId, BuildRetention, BuildStatus, BuildStore, LogLine, LogStream, NewBuild};
 pub use error::StoreError;
 pub use keys::{ApiKey, KeyHash, KeyStore, Role, fresh_key};
+pub use remote::{API_KEY_VARIABLE, RemoteStore};
 pub use service::{Changes, LeaseGuard, LockError, LockService, Loss};
 pub use sqlite::{Clock, SqliteStore, SystemClock, migrations, since_boot};
 pub use store::{

@@ -59,6 +59,16 @@ pub trait LockStore: Send + Sync + fmt::Debug {
     /// Answers when it is next due, as far as it is known by now.
     async fn settle_due(&self) -> Result<Option<Duration>, StoreError>;
 
+    /// Whether somebody else does what time makes due, as a server does for its clients.
+    fn settles_itself(&self) -> bool {
+        false
+    }
+
+    /// Who the store says its user is, where it knows that: others are then told of this holder.
+    fn known_as(&self) -> Option<&Holder> {
+        None
+    }
+
     /// How long history is kept.
     async fn retention(&self) -> Result<Retention, StoreError>;
 

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::{LockStore, SqliteStore, StoreError};
+use crate::{LockStore, RemoteStore, SqliteStore, StoreError};
 
-/// Opens the store with this URL: `sqlite:PATH`.
+/// Opens the store with this URL: `sqlite:PATH`, or a server's `https://HOST`.
 ///
-/// The path may be absolute or relative, and has no escapes: it is taken as it is.
+/// The path may be absolute or relative, and has no escapes: it is taken as it is. A server's key is
+/// taken from the environment variable `BUILDLOCK_API_KEY`.
 ///
 /// # Errors
 ///
@@ -17,7 +18,8 @@ pub async fn open_store(url: &str) -> Result<Arc<dyn LockStore>, StoreError> {
     let (scheme, _) = url.split_once(':').ok_or_else(|| bad("it has no kind, such as \"sqlite:\""))?;
     match scheme {
         "sqlite" => Ok(Arc::new(open_file(url).await?)),
-        "postgres" | "postgresql" | "http" | "https" => Err(bad("this version knows only SQLite files")),
+        "http" | "https" => Ok(Arc::new(RemoteStore::open(url).await?)),
+        "postgres" | "postgresql" => Err(bad("this version does not know PostgreSQL")),
         _ => Err(bad("its kind is unknown")),
     }
 }

@@ -55,12 +55,15 @@ pub struct LockService {
 
 struct Inner {
     store: Arc<dyn LockStore>,
-    settling: AbortHandle,
+    /// None where the store does it itself.
+    settling: Option<AbortHandle>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.settling.abort();
+        if let Some(settling) = &self.settling {
+            settling.abort();
+        }
     }
 }
 
@@ -89,7 +92,7 @@ impl LockService {
     ///
     /// Outside a tokio runtime.
     pub fn with_store(store: Arc<dyn LockStore>) -> Self {
-        let settling = tokio::spawn(settle(Arc::clone(&store))).abort_handle();
+        let settling = (!store.settles_itself()).then(|| tokio::spawn(settle(Arc::clone(&store))).abort_handle());
         Self { inner: Arc::new(Inner { store, settling }) }
     }
 
@@ -174,9 +177,7 @@ impl LockService {
                     }
                 },
                 // Whatever the watch says: a store that fails tells all who watch to look again.
-                Some(Err(StoreError::Unavailable { .. }))
-                    if last_place.is_some() && last_heard.elapsed() < TICKET_LIFE =>
-                {
+                Some(Err(error)) if error.may_pass() && last_place.is_some() && last_heard.elapsed() < TICKET_LIFE => {
                     sleep_until(over_at.min(Instant::now() + RETRY_EVERY)).await;
                 }
                 Some(Err(error)) => return Err(error.into()),

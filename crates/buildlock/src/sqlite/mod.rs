@@ -15,7 +15,7 @@ mod open;
 mod requests;
 mod rows;
 mod statements;
-mod watch;
+
 mod writer;
 
 use std::fmt;
