@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::Auth;
 use crate::builds::Builds;
 use crate::config::Config;
+use crate::feed::Feed;
 use crate::http::guard::Names;
 use crate::http::health::Readiness;
 use crate::limits::{Limits, Slots};
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) builds: Builds,
     /// None if no sites are shown.
     pub(crate) sites: Option<Sites>,
+    pub(crate) feed: Feed,
     pub(crate) auth: Auth,
     pub(crate) sessions: Sessions,
     /// The name of the session's cookie. Cookies know no ports: another server on this machine has another.
@@ -64,6 +66,7 @@ impl App {
             builds: Builds::new(&config, workspaces, supervisor, service.clone(), Arc::clone(&store)),
             service,
             sites: config.sites.folder.clone().map(Sites::new),
+            feed: Feed::new(Arc::clone(&store)),
             auth: Auth::new(Arc::clone(&store)),
             sessions: Sessions::default(),
             cookie_name: format!("buildlock_session_{}", address.port()),

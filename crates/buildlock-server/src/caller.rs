@@ -3,6 +3,7 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use buildlock::wire::{HOLDER_HEADER, Viewer};
 use buildlock::{Holder, KeyHash, ProjectId, Role, Status};
 
 use crate::app::App;
@@ -10,9 +11,6 @@ use crate::http::extract::percent_decoded;
 use crate::http::guard::{Origin, is_safe};
 use crate::http::sign_in::session_secret;
 use crate::problem::Problem;
-
-/// The header in which a service or an operator names the user for whom it asks, percent-encoded.
-const HOLDER_HEADER: &str = "buildlock-holder";
 
 /// Who sends a request.
 #[derive(Debug, Clone)]
@@ -34,6 +32,21 @@ impl Caller {
     /// A project as the caller may see it: what is somebody else's is unknown.
     pub(crate) fn own(&self, project: &ProjectId, status: Option<Status>) -> Result<Status, Problem> {
         status.filter(|status| self.may_see(status)).ok_or_else(|| Problem::project_not_found(project))
+    }
+
+    /// What the caller is told.
+    pub(crate) fn viewer(&self) -> Viewer<'_> {
+        if self.role == Role::User { Viewer::Holder(&self.holder) } else { Viewer::All }
+    }
+
+    /// # Errors
+    ///
+    /// [`Problem`] if the caller sees its own projects only.
+    pub(crate) fn must_see_all(&self) -> Result<(), Problem> {
+        if self.role == Role::User {
+            return Err(Problem::forbidden("this tells of all projects; ask for one of yours"));
+        }
+        Ok(())
     }
 
     /// # Errors

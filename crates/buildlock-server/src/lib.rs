@@ -9,6 +9,7 @@ mod auth;
 mod builds;
 mod caller;
 mod config;
+mod feed;
 mod http;
 mod limits;
 mod linger;

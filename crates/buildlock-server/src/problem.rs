@@ -4,10 +4,13 @@ use std::borrow::Cow;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use buildlock::wire::{BuildJson, EndedJson, LockJson};
-use buildlock::{Build, BuildStatus, Busy, Invalid, LockError, Loss, PastLease, ProjectId, Refusal, StoreError};
+use buildlock::wire::{BuildJson, EndedJson, LockJson, Viewer};
+use buildlock::{
+    Build, BuildStatus, Busy, Invalid, LockError, Loss, PastLease, Place, ProjectId, Refusal, StoreError, Timestamp,
+};
 use serde::Serialize;
 
+use crate::http::clock::told_at;
 use crate::limits::MAX_BODY_BYTES;
 
 /// A failure as its caller is told of it.
@@ -41,6 +44,9 @@ pub(crate) struct Problem {
     log_tail: Option<Vec<String>>,
     #[serde(skip)]
     retry_after_s: Option<u64>,
+    /// When the store decided, where it did.
+    #[serde(skip)]
+    decided_at: Option<Timestamp>,
 }
 
 fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
@@ -65,6 +71,7 @@ impl Problem {
             build: None,
             log_tail: None,
             retry_after_s: None,
+            decided_at: None,
         }
     }
 
@@ -223,6 +230,26 @@ impl Problem {
         }
     }
 
+    /// Why the store refused, as this viewer is told of it.
+    pub(crate) fn of_answer(project: &ProjectId, refusal: Refusal, viewer: Viewer<'_>, now: Timestamp) -> Self {
+        let (lock, lease) = match &refusal {
+            Refusal::Locked(busy) | Refusal::QueueFull(busy) | Refusal::NotHolder(busy) => (Some(busy), None),
+            Refusal::Lost { lease, now } => (now.as_ref(), Some(lease)),
+            Refusal::NeverGranted { now, .. } => (now.as_ref(), None),
+            Refusal::RequestReused | Refusal::UnknownProject => (None, None),
+        };
+        let lock = lock.map(|busy| Box::new(LockJson::seen_by(busy, viewer)));
+        let lease = lease.map(|lease| Box::new(EndedJson::seen_by(lease, viewer)));
+        Self { lock, lease, decided_at: Some(now), ..Self::of_refusal(project, refusal) }
+    }
+
+    /// The wait is over. The place has been given up.
+    pub(crate) fn wait_over(project: &ProjectId, place: &Place, viewer: Viewer<'_>, now: Timestamp) -> Self {
+        let mut problem = Self::of_answer(project, Refusal::Locked(place.busy.clone()), viewer, now);
+        problem.detail = format!("the wait is over; {} would have been before you", place.position - 1);
+        problem
+    }
+
     pub(crate) fn of_lock(project: &ProjectId, error: LockError) -> Self {
         match error {
             LockError::Locked(busy) => Self::locked(project, &busy),
@@ -281,6 +308,9 @@ impl IntoResponse for Problem {
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(now) = self.decided_at {
+            response = told_at(now, response);
         }
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -4,10 +4,12 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use buildlock::wire::PATH_GUARD;
 use buildlock::{BuildId, Invalid, ProjectId, RequestId};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
+use utoipa::IntoParams;
 
 use crate::app::App;
 use crate::limits::MAX_BODY_BYTES;
@@ -60,17 +62,19 @@ fn parsed<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
         let detail = error.inner().to_string();
-        // Unknown and missing fields are named in the text only.
-        let named =
-            detail.split_once("field `").and_then(|(_, rest)| rest.split_once('`')).map(|(name, _)| name.to_owned());
-        match (named, path.as_str()) {
-            (Some(field), _) => Problem::invalid(field, detail),
+        match (named_in(&detail), path.as_str()) {
+            (Some(field), _) => Problem::invalid(field.to_owned(), detail),
             (None, "." | "?") => Problem::invalid("body", detail),
             (None, _) => Problem::invalid(path, detail),
         }
     })?;
     reader.end().map_err(|error| Problem::invalid("body", error.to_string()))?;
     Ok(value)
+}
+
+/// The field that a text names: unknown and missing ones are named nowhere else.
+fn named_in(detail: &str) -> Option<&str> {
+    detail.split_once("field `").and_then(|(_, rest)| rest.split_once('`')).map(|(name, _)| name)
 }
 
 /// What stands behind the `?`.
@@ -83,14 +87,25 @@ impl<T: DeserializeOwned> FromRequestParts<App> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
         match axum::extract::Query::try_from_uri(&parts.uri) {
             Ok(axum::extract::Query(query)) => Ok(Self(query)),
-            Err(error) => Err(Problem::invalid("query", error.body_text())),
+            Err(error) => {
+                // Such as "Failed to deserialize query string: limit: invalid digit found in string".
+                let text = error.body_text();
+                let detail = text.split_once(": ").map_or(text.as_str(), |(_, detail)| detail);
+                let path = detail.split_once(": ").map_or("query", |(field, _)| field);
+                Err(Problem::invalid(named_in(detail).unwrap_or(path).to_owned(), detail))
+            }
         }
     }
 }
 
 /// The project that the path names as `{id}`.
-#[derive(Debug)]
-pub(crate) struct Project(pub(crate) ProjectId);
+#[derive(Debug, IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
+pub(crate) struct Project(
+    /// The project's id, percent-encoded; `.` and `..` have `%7F` behind them.
+    #[param(value_type = String)]
+    pub(crate) ProjectId,
+);
 
 impl FromRequestParts<App> for Project {
     type Rejection = Problem;
@@ -99,8 +114,33 @@ impl FromRequestParts<App> for Project {
         let parameters = RawPathParams::from_request_parts(parts, app)
             .await
             .map_err(|_| Problem::invalid("project", "its percent-encoding in the path is not UTF-8"))?;
-        let id = parameters.iter().find_map(|(name, value)| (name == "id").then_some(value));
-        Ok(Self(ProjectId::new(id.unwrap_or_default())?))
+        let id = parameters.iter().find_map(|(name, value)| (name == "id").then_some(value)).unwrap_or_default();
+        let id = match id.strip_suffix(PATH_GUARD) {
+            Some(step @ ("." | "..")) => step,
+            _ => id,
+        };
+        Ok(Self(ProjectId::new(id)?))
+    }
+}
+
+/// The lock request that the path names as `{request}`.
+#[derive(Debug, IntoParams)]
+#[into_params(names("request"), parameter_in = Path)]
+pub(crate) struct RequestInPath(
+    /// The `Idempotency-Key` of the request, percent-encoded.
+    #[param(value_type = String)]
+    pub(crate) RequestId,
+);
+
+impl FromRequestParts<App> for RequestInPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let parameters = RawPathParams::from_request_parts(parts, app)
+            .await
+            .map_err(|_| Problem::invalid("request", "its percent-encoding in the path is not UTF-8"))?;
+        let request = parameters.iter().find_map(|(name, value)| (name == "request").then_some(value));
+        Ok(Self(RequestId::from_key(request.unwrap_or_default())?))
     }
 }
 

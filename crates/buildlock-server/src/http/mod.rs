@@ -1,12 +1,17 @@
 //! The routes, and what all of them have in common.
 
 mod builds;
+pub(crate) mod clock;
+mod events;
 pub(crate) mod extract;
 pub(crate) mod guard;
 pub(crate) mod health;
+mod lock;
 mod observe;
+mod projects;
 pub(crate) mod sign_in;
 pub(crate) mod sse;
+mod store;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -27,7 +32,14 @@ struct Api;
 
 /// The API's routes and their description.
 fn api() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(Api::openapi()).merge(health::routes()).merge(builds::routes()).merge(sign_in::routes())
+    OpenApiRouter::with_openapi(Api::openapi())
+        .merge(health::routes())
+        .merge(builds::routes())
+        .merge(sign_in::routes())
+        .merge(projects::routes())
+        .merge(lock::routes())
+        .merge(store::routes())
+        .merge(events::routes())
 }
 
 /// All that a server serves.
