@@ -208,9 +208,8 @@ impl LockStore for RemoteStore {
             let query = format!("/v1/projects?limit={page_limit}{}", after_query.unwrap_or_default());
             let reply = good(&self.inner.client, self.ask(Ask::new(Method::GET, query)).await?)?;
             let page: ProjectsJson = json(&reply)?;
-            let now = reply.time()?;
             for project in page.projects {
-                statuses.push(status(project, now)?);
+                statuses.push(status(project, reply.time()?)?);
             }
             after = page.next;
             if after.is_none() {

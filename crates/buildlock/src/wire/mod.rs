@@ -81,7 +81,10 @@ mod optional_seconds {
     pub(super) fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
         match duration {
             None => serializer.serialize_none(),
-            Some(duration) if duration.subsec_nanos() == 0 => duration.as_secs().serialize(serializer),
+            // A float so large has no parts of a second.
+            Some(duration) if duration.subsec_nanos() == 0 || duration.as_secs() >= 1 << f64::MANTISSA_DIGITS => {
+                duration.as_secs().serialize(serializer)
+            }
             Some(duration) => duration.as_secs_f64().serialize(serializer),
         }
     }
@@ -120,13 +123,13 @@ mod tests {
 
     #[test]
     fn the_longest_duration_is_a_number_of_seconds_too() {
-        for keep_for in [
-            None,
-            Some(Duration::MAX).map(|longest| Duration::from_secs(longest.as_secs())),
-            Some(Duration::from_millis(1_500)),
+        for (longest, read) in [
+            (None, None),
+            (Some(Duration::MAX), Some(Duration::from_secs(u64::MAX))),
+            (Some(Duration::from_millis(1_500)), Some(Duration::from_millis(1_500))),
         ] {
-            let json = serde_json::to_string(&RetentionJson { keep_for, keep_last: Some(u64::MAX) }).unwrap();
-            assert_eq!(serde_json::from_str::<RetentionJson>(&json).unwrap().keep_for, keep_for, "{json}");
+            let json = serde_json::to_string(&RetentionJson { keep_for: longest, keep_last: Some(u64::MAX) }).unwrap();
+            assert_eq!(serde_json::from_str::<RetentionJson>(&json).unwrap().keep_for, read, "{json}");
         }
         for bad in ["-1", "1e300", "\"7d\""] {
             assert!(serde_json::from_str::<RetentionJson>(&format!("{{\"keepFor\":{bad}}}")).is_err(), "{bad}");
