@@ -450,6 +450,7 @@ ok    sqlite: version [..]
 ok    integrity: SQLite finds no damage
 ok    disk: the file has [..] KiB, the disk [..] MiB free
 ok    clock: the store's time is the wall clock's
+ok    projects: all can be read
 ok    locks: 1 held, 0 waiting
 ok    expiry: nothing is overdue
 ok    history: 1 events; all are kept
@@ -491,7 +492,7 @@ fn migrate_makes_the_store_and_prints_its_sql() {
     assert_data_eq!(
         said(&sandbox, &["migrate"]),
         str![[r#"
-sqlite:[..]/locks.db is at version 2, the newest that this program knows
+sqlite:[..]/locks.db is at version 3, the newest that this program knows
 exit code 0
 
 "#]]

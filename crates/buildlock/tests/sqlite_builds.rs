@@ -77,7 +77,7 @@ async fn a_file_of_version_1_is_upgraded_with_all_that_is_in_it() {
     let path = folder.path().join("locks.db");
     version_1(&path);
     let store = SqliteStore::open(&path).await.unwrap();
-    assert_eq!(store.version(), 2);
+    assert_eq!(store.version(), 3);
     let held = store.see("held").await.lease.unwrap();
     assert_eq!((held.holder.as_str(), held.token.get()), ("ana", 2));
     assert!(matches!(store.renew("held", &held).await, Outcome::Held(_)));

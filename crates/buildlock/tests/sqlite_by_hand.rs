@@ -354,3 +354,60 @@ async fn the_platforms_own_code_reads_the_truth() {
     assert_eq!(desk.store.withdraw("site", waiter.id).await, Outcome::Done);
     assert_eq!(desk.reads("site"), idle());
 }
+
+/// Rule 11: SQLite tells no trigger of a row that REPLACE takes away.
+#[tokio::test]
+async fn a_held_project_is_not_replaced() {
+    for sql in [
+        "insert or replace into projects (id, owner) values ('site', 'ben')",
+        "replace into projects (id, owner) values ('other', 'ben'), ('site', 'ben')",
+        "insert or replace into projects (number, id, owner) values (1, 'new', 'ben')",
+    ] {
+        let desk = Desk::new().await;
+        let held = desk.store.held("site", "ana").await;
+        desk.store.queued("site", "ben").await;
+        let told = "a project that is held is not replaced; to free it, set build_status to 'idle'";
+        assert!(desk.refused(sql).contains(told), "{sql}");
+        assert_eq!(desk.store.verify("site", held.token).await, Outcome::Held(held));
+        assert_eq!(desk.store.waiters("site").await, ["ben"]);
+        assert_eq!(desk.types("select 1 from projects where 0"), 0);
+        assert_eq!(desk.store.projects(None, 10).await.unwrap().len(), 1);
+        desk.replay().await;
+    }
+}
+
+/// Rule 11.
+#[tokio::test]
+async fn no_project_is_written_over_by_renaming_another() {
+    let desk = Desk::new().await;
+    let held = desk.store.held("site", "ana").await;
+    desk.store.create_project(&project("other"), &"ben".parse().unwrap()).await.unwrap();
+    for sql in [
+        "update or replace projects set id = 'site' where id = 'other'",
+        "update or replace projects set number = 1 where id = 'other'",
+        "update projects set id = 'site' where id = 'other'",
+    ] {
+        assert!(desk.refused(sql).contains("there is a project with that id"), "{sql}");
+    }
+    assert_eq!(desk.store.verify("site", held.token).await, Outcome::Held(held));
+    assert_eq!(desk.types("update projects set id = 'third' where id = 'other'"), 1);
+    desk.replay().await;
+}
+
+/// As a platform's own code may do with each sign-up.
+#[tokio::test]
+async fn a_project_that_exists_may_be_inserted_again_where_that_changes_nothing() {
+    let desk = Desk::new().await;
+    let held = desk.store.held("site", "ana").await;
+    assert_eq!(desk.types("insert or ignore into projects (id, owner) values ('site', 'ana'), ('new', 'ana')"), 1);
+    assert_eq!(desk.types("insert into projects (id, owner) values ('site', 'x') on conflict do nothing"), 0);
+    let upsert =
+        "insert into projects (id, owner) values ('site', 'ben') on conflict (id) do update set owner = excluded.owner";
+    assert_eq!(desk.types(upsert), 1);
+    assert_eq!(desk.types("insert into projects (id, owner) values ('newer', 'ana')"), 1);
+    assert_eq!(desk.types("insert or replace into projects (id, owner) values ('newer', 'ben')"), 1, "it is idle");
+    assert!(desk.refused("insert into projects (id, owner) values ('site', 'ana')").contains("UNIQUE"));
+    assert_eq!(desk.store.see("site").await.owner.as_str(), "ben");
+    assert_eq!(desk.store.verify("site", held.token).await, Outcome::Held(held));
+    desk.replay().await;
+}

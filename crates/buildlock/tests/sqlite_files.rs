@@ -114,8 +114,8 @@ async fn a_store_of_a_newer_version_is_told() {
     make_store(&path).await;
     drop(database(&path, "pragma user_version = 7"));
     let error = refused(&path).await;
-    assert!(matches!(&error, StoreError::NewerVersion { found: 7, known: 2, .. }), "{error:?}");
-    let text = "has version 7, this program knows up to 2; it was left as it is: use a newer buildlock";
+    assert!(matches!(&error, StoreError::NewerVersion { found: 7, known: 3, .. }), "{error:?}");
+    let text = "has version 7, this program knows up to 3; it was left as it is: use a newer buildlock";
     assert_eq!(error.to_string(), format!("the store {} {text}", path.display()));
 }
 
@@ -129,7 +129,7 @@ async fn a_store_that_a_newer_version_has_in_use_is_told() {
     assert!(matches!(&error, StoreError::NewerVersion { found: 7, .. }), "{error:?}");
     assert!(contents(folder.path()).contains_key(beside(&path, "-wal").file_name().unwrap()));
     drop(newer);
-    drop(database(&path, "pragma user_version = 2"));
+    drop(database(&path, "pragma user_version = 3"));
     assert_eq!(SqliteStore::open(&path).await.unwrap().all_events(EventId(0)).await, history);
 }
 

@@ -1,10 +1,12 @@
 //! What `buildlock doctor` finds out about a file.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use buildlock_core::Timestamp;
 use rusqlite::{Connection, Result};
 
+use super::rows::RawId;
 use crate::store::{Finding, Retention};
 
 /// Below this the disk counts as nearly full.
@@ -19,6 +21,7 @@ pub(super) fn checkup(
     now: Timestamp,
     wall_ahead_ms: i64,
     retention: Retention,
+    unreadable: &BTreeSet<RawId>,
 ) -> Result<Vec<Finding>> {
     let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     let check: String = connection.query_row("pragma quick_check(1)", [], |row| row.get(0))?;
@@ -49,6 +52,14 @@ pub(super) fn checkup(
         integrity,
         space(path),
         clock(wall_ahead_ms),
+        match unreadable.first() {
+            None => Finding::good("projects", "all can be read"),
+            Some(one) => Finding::bad(
+                "projects",
+                format!("{} cannot be read and are left as they are, such as {one}", unreadable.len()),
+                "find out who wrote them, then put their rows right by hand, or delete them",
+            ),
+        },
         Finding::good("locks", format!("{held} held, {waiting} waiting")),
         if overdue == 0 {
             Finding::good("expiry", "nothing is overdue")

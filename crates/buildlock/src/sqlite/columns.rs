@@ -9,6 +9,24 @@ use crate::builds::{BuildId, BuildStatus, LogStream};
 use crate::keys::{KeyHash, Role};
 use crate::store::EventId;
 
+/// Whether a value was read that no store would have written.
+pub(super) fn is_nonsense(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
+    matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..))
+}
+
+/// The rows that can be read: one that was spoilt must not keep all others from being read.
+pub(super) fn readable<T>(rows: impl IntoIterator<Item = Result<T>>) -> Result<Vec<T>> {
+    let mut good = Vec::new();
+    for row in rows {
+        match row {
+            Err(error) if is_nonsense(&error) => tracing::warn!(%error, "a row that makes no sense is left out"),
+            row => good.push(row?),
+        }
+    }
+    Ok(good)
+}
+
 /// A column that may be null.
 pub(super) fn optional<T>(row: &Row<'_>, column: usize) -> Result<Option<T>>
 where

@@ -29,6 +29,7 @@ use buildlock_core::{Command, Holder, ProjectId};
 use tokio::sync::{oneshot, watch as watch_channel};
 
 pub use self::clock::{Clock, SystemClock, since_boot};
+use self::columns::is_nonsense;
 use self::inbox::{Job, Jobs};
 pub use self::open::migrations;
 use self::writer::{Shared, Writer};
@@ -141,7 +142,7 @@ fn serve(path: &Path, clock: Arc<dyn Clock>, shared: Arc<Shared>, opened: onesho
 /// One request with its answer on hold.
 struct Call<T, F> {
     work: F,
-    answer: Option<T>,
+    answer: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
@@ -151,14 +152,18 @@ where
     F: FnMut(&mut Writer<'_>) -> rusqlite::Result<T> + Send,
 {
     fn run(&mut self, writer: &mut Writer<'_>) -> rusqlite::Result<()> {
-        self.answer = Some((self.work)(writer)?);
+        self.answer = Some(match (self.work)(writer) {
+            // What it is about was spoilt; those who share the transaction are about something else.
+            Err(error) if is_nonsense(&error) => Err(writer.told(&error)),
+            answer => Ok(answer?),
+        });
         Ok(())
     }
 
     fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
         let Self { answer, reply, .. } = *self;
         // A caller that has gone away does not want the answer.
-        let _ = reply.send(committed.and_then(|()| answer.ok_or(StoreError::Closed)));
+        let _ = reply.send(committed.and_then(|()| answer.unwrap_or(Err(StoreError::Closed))));
     }
 }
 

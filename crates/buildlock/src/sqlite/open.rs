@@ -10,13 +10,15 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, OptionalExtension, params};
 
 use super::clock::{Clock, ClockRecord};
+use super::columns::is_nonsense;
 use crate::StoreError;
 
 /// Marks a SQLite file as buildlock's: "blck".
 const APPLICATION_ID: i64 = 0x626c_636b;
 
 /// The migrations, in order. A file's `user_version` is how many of them it has had.
-const MIGRATIONS: &[&str] = &[include_str!("sql/0001_locks.sql"), include_str!("sql/0002_builds.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("sql/0001_locks.sql"), include_str!("sql/0002_builds.sql"), include_str!("sql/0003_replaced.sql")];
 
 /// The newest version of the file that this program knows.
 pub(crate) const VERSION: u32 = MIGRATIONS.len() as u32;
@@ -223,12 +225,6 @@ pub(super) fn store_error(path: &Path, error: &rusqlite::Error) -> StoreError {
 
 fn corrupt(path: &Path, error: &rusqlite::Error) -> StoreError {
     StoreError::Corrupt { path: path.to_owned(), detail: error.to_string() }
-}
-
-/// Whether a value was read that no store would have written.
-fn is_nonsense(error: &rusqlite::Error) -> bool {
-    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
-    matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..))
 }
 
 fn unavailable(path: &Path, code: Option<ErrorCode>, error: &rusqlite::Error) -> String {

@@ -8,12 +8,16 @@ use buildlock_core::{
 };
 use rusqlite::Result;
 
-use super::rows::{NewEvent, ProjectRow};
+use super::columns::{is_nonsense, readable};
+use super::rows::{NewEvent, ProjectRow, RawId};
 use super::writer::Writer;
 use crate::store::{Answer, Deleted, EventId, Recorded, Retention, Status};
 
 /// How many projects, or old events, one request settles: it bounds how long others wait for it.
 const SETTLE_LIMIT: usize = 1_000;
+
+/// After how long a project that cannot be read is looked at again, in case somebody has repaired it.
+const UNREADABLE_FOR: Duration = Duration::from_secs(60 * 60);
 
 /// How long history is kept whatever the retention.
 const ALWAYS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -82,8 +86,17 @@ impl Writer<'_> {
     }
 
     pub(super) fn list(&mut self, after: Option<&ProjectId>, limit: usize) -> Result<Vec<Status>> {
-        let projects = self.sql.list_projects(after, limit)?;
-        projects.iter().filter_map(|project| self.status(project).transpose()).collect()
+        let mut after = after.map_or_else(RawId::default, RawId::from);
+        let mut statuses = Vec::new();
+        // A page is full unless it is the last, whatever is left out of it.
+        while statuses.len() < limit {
+            let projects = self.sql.list_projects(&after, limit - statuses.len())?;
+            let Some(last) = projects.last() else { break };
+            after = last.clone();
+            let read = projects.iter().filter_map(|id| id.parse().and_then(|id| self.status(&id)).transpose());
+            statuses.extend(readable(read)?);
+        }
+        Ok(statuses)
     }
 
     pub(super) fn create(&mut self, project: &ProjectId, owner: &Holder) -> Result<bool> {
@@ -130,9 +143,7 @@ impl Writer<'_> {
         while let Some(id) = next.filter(|_| page.len() < limit) {
             // Where the chain breaks off, the older events have been pruned.
             let Some((recorded, previous)) = self.sql.event_by_id(id)? else { break };
-            if before.is_none_or(|before| id < before) {
-                page.push(recorded);
-            }
+            page.extend(recorded.filter(|_| before.is_none_or(|before| id < before)));
             next = previous;
         }
         Ok(page)
@@ -148,7 +159,14 @@ impl Writer<'_> {
         self.write()?;
         let due = self.sql.due_projects(now, SETTLE_LIMIT)?;
         for project in &due {
-            self.apply(project, &Command::Settle)?;
+            match project.parse().and_then(|project| self.apply(&project, &Command::Settle)) {
+                Err(error) if is_nonsense(&error) => {
+                    tracing::warn!(%error, "the project {project} cannot be read, and is left as it is");
+                    self.sql.postpone(project, now.after(UNREADABLE_FOR))?;
+                    self.batch.wrote = true;
+                }
+                settled => drop(settled?),
+            }
         }
         self.write()?;
         let pruned = self.prune()?;

@@ -1,14 +1,17 @@
 //! Between the lock's rows and the types of `buildlock-core`. One prepared statement for each .sql file.
 
+use std::collections::BTreeSet;
+use std::fmt;
+
 use buildlock_core::{
     Ended, Event, EventKind, Holder, Lease, LockRequest, Message, Operation, PastKey, PastLease, ProjectId, Queue,
     Reason, Ticket, TicketNumber, Timestamp, Token,
 };
-use rusqlite::types::FromSqlError;
+use rusqlite::types::{FromSql, FromSqlError, ToSqlOutput, Type, ValueRef};
 use rusqlite::{OptionalExtension, Result, Row, Statement, ToSql, params};
 
 use super::clock::ClockRecord;
-use super::columns::{Sql, optional};
+use super::columns::{Sql, is_nonsense, optional, readable};
 use super::statements::statements;
 use crate::store::{EventId, Recorded, Retention};
 
@@ -32,6 +35,36 @@ pub(super) struct StoreRow {
     pub(super) clock: ClockRecord,
     pub(super) next_token: Token,
     pub(super) retention: Retention,
+}
+
+/// A project's id as it stands in the file, where anybody may have written it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RawId(Vec<u8>);
+
+impl RawId {
+    pub(super) fn parse(&self) -> Result<ProjectId> {
+        Sql::column_result(ValueRef::Text(&self.0))
+            .map(|Sql(id)| id)
+            .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
+    }
+}
+
+impl From<&ProjectId> for RawId {
+    fn from(id: &ProjectId) -> Self {
+        Self(id.as_str().into())
+    }
+}
+
+impl fmt::Display for RawId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl ToSql for RawId {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(&self.0)))
+    }
 }
 
 /// An event to be written, with the id of its project's previous one.
@@ -79,6 +112,9 @@ statements!(
     ended_lease,
     due_projects,
     next_due,
+    postpone,
+    all_projects,
+    all_tickets,
     prune_events,
 );
 
@@ -124,33 +160,7 @@ impl Statements<'_> {
     }
 
     pub(super) fn load_project(&mut self, project: &ProjectId) -> Result<Option<ProjectRow>> {
-        let row = self.load_project.query_row([project.as_str()], |row| {
-            let lease = match row.get::<_, Option<Sql<Token>>>(4)? {
-                None => None,
-                Some(Sql(token)) => Some(Lease {
-                    token,
-                    holder: row.get::<_, Sql<_>>(2)?.0,
-                    acquired_at: row.get::<_, Sql<_>>(3)?.0,
-                    request: row.get::<_, Sql<_>>(5)?.0,
-                    operation: row.get::<_, Sql<_>>(6)?.0,
-                    message: row.get::<_, Sql<_>>(7)?.0,
-                    ttl: row.get::<_, Sql<_>>(8)?.0,
-                    expires_at: row.get::<_, Sql<_>>(9)?.0,
-                    claim_by: optional(row, 10)?,
-                }),
-            };
-            let due_at = optional(row, 11)?;
-            Ok(ProjectRow {
-                number: row.get(0)?,
-                owner: row.get::<_, Sql<_>>(1)?.0,
-                due_at,
-                last_event: optional(row, 12)?,
-                is_saved: true,
-                saved_token: lease.as_ref().map(|lease: &Lease| lease.token),
-                saved_due_at: due_at,
-                state: buildlock_core::Project { lease, queue: Queue::default() },
-            })
-        });
+        let row = self.load_project.query_row([project.as_str()], self::project);
         let Some(mut row) = row.optional()? else { return Ok(None) };
         let tickets = self.load_tickets.query_map([row.number], ticket)?.collect::<Result<Vec<_>>>()?;
         row.state.queue = Queue::from_tickets(tickets);
@@ -207,9 +217,8 @@ impl Statements<'_> {
         self.delete_project.execute([row.number]).map(drop)
     }
 
-    pub(super) fn list_projects(&mut self, after: Option<&ProjectId>, limit: usize) -> Result<Vec<ProjectId>> {
-        let after = after.map_or("", ProjectId::as_str);
-        self.list_projects.query_map(params![after, limit as i64], project_id)?.collect()
+    pub(super) fn list_projects(&mut self, after: &RawId, limit: usize) -> Result<Vec<RawId>> {
+        self.list_projects.query_map(params![after, limit as i64], |row| raw_id(row, 0))?.collect()
     }
 
     pub(super) fn insert_ticket(&mut self, project: i64, ticket: &Ticket) -> Result<()> {
@@ -248,18 +257,20 @@ impl Statements<'_> {
         self.last_event.query_row([], |row| optional(row, 0)).map(Option::unwrap_or_default)
     }
 
-    /// An event and the id of its project's previous one.
-    pub(super) fn event_by_id(&mut self, id: EventId) -> Result<Option<(Recorded, Option<EventId>)>> {
-        self.event_by_id.query_row([Sql(id)], |row| Ok((recorded(row)?, optional(row, 11)?))).optional()
+    /// An event, unless it cannot be read, and the id of its project's previous one.
+    pub(super) fn event_by_id(&mut self, id: EventId) -> Result<Option<(Option<Recorded>, Option<EventId>)>> {
+        self.event_by_id
+            .query_row([Sql(id)], |row| Ok((readable([recorded(row)])?.pop(), optional(row, 11)?)))
+            .optional()
     }
 
     pub(super) fn events_before(&mut self, before: Option<EventId>, limit: usize) -> Result<Vec<Recorded>> {
         let before = Sql(before.unwrap_or(EventId(u64::MAX)));
-        self.events_before.query_map(params![before, limit as i64], recorded)?.collect()
+        readable(self.events_before.query_map(params![before, limit as i64], recorded)?)
     }
 
     pub(super) fn events_after(&mut self, after: EventId, limit: usize) -> Result<Vec<Recorded>> {
-        self.events_after.query_map(params![Sql(after), limit as i64], recorded)?.collect()
+        readable(self.events_after.query_map(params![Sql(after), limit as i64], recorded)?)
     }
 
     pub(super) fn past_lease(&mut self, project: &ProjectId, key: PastKey) -> Result<Option<PastLease>> {
@@ -274,12 +285,38 @@ impl Statements<'_> {
         self.ended_lease.query_row(params![Sql(token), project.as_str()], past_lease).optional()
     }
 
-    pub(super) fn due_projects(&mut self, now: Timestamp, limit: usize) -> Result<Vec<ProjectId>> {
-        self.due_projects.query_map(params![Sql(now), limit as i64], project_id)?.collect()
+    pub(super) fn due_projects(&mut self, now: Timestamp, limit: usize) -> Result<Vec<RawId>> {
+        self.due_projects.query_map(params![Sql(now), limit as i64], |row| raw_id(row, 0))?.collect()
+    }
+
+    /// Has a project that cannot be read no longer due before this time.
+    pub(super) fn postpone(&mut self, project: &RawId, due_at: Timestamp) -> Result<()> {
+        self.postpone.execute(params![project, Sql(due_at)]).map(drop)
     }
 
     pub(super) fn next_due(&mut self) -> Result<Option<Timestamp>> {
         self.next_due.query_row([], |row| optional(row, 0))
+    }
+
+    /// The projects that cannot be read, or whose tickets cannot.
+    pub(super) fn unreadable_projects(&mut self) -> Result<BTreeSet<RawId>> {
+        let mut unreadable = BTreeSet::new();
+        let mut note = |row: &Row<'_>, id, is_readable: Result<()>| match is_readable {
+            Err(error) if is_nonsense(&error) => {
+                unreadable.insert(raw_id(row, id)?);
+                Ok(())
+            }
+            is_readable => is_readable,
+        };
+        let mut projects = self.all_projects.query([])?;
+        while let Some(row) = projects.next()? {
+            note(row, 13, raw_id(row, 13)?.parse().and_then(|_| project(row)).map(drop))?;
+        }
+        let mut tickets = self.all_tickets.query([])?;
+        while let Some(row) = tickets.next()? {
+            note(row, 8, ticket(row).map(drop))?;
+        }
+        Ok(unreadable)
     }
 
     /// Deletes up to `limit` events that are older than `older_than` and come before `before`.
@@ -311,6 +348,35 @@ fn write_events(statement: &mut Statement<'_>, events: &[NewEvent]) -> Result<()
     statement.raw_execute().map(drop)
 }
 
+/// A project's row; its tickets are rows of their own.
+fn project(row: &Row<'_>) -> Result<ProjectRow> {
+    let lease = match row.get::<_, Option<Sql<Token>>>(4)? {
+        None => None,
+        Some(Sql(token)) => Some(Lease {
+            token,
+            holder: row.get::<_, Sql<_>>(2)?.0,
+            acquired_at: row.get::<_, Sql<_>>(3)?.0,
+            request: row.get::<_, Sql<_>>(5)?.0,
+            operation: row.get::<_, Sql<_>>(6)?.0,
+            message: row.get::<_, Sql<_>>(7)?.0,
+            ttl: row.get::<_, Sql<_>>(8)?.0,
+            expires_at: row.get::<_, Sql<_>>(9)?.0,
+            claim_by: optional(row, 10)?,
+        }),
+    };
+    let due_at = optional(row, 11)?;
+    Ok(ProjectRow {
+        number: row.get(0)?,
+        owner: row.get::<_, Sql<_>>(1)?.0,
+        due_at,
+        last_event: optional(row, 12)?,
+        is_saved: true,
+        saved_token: lease.as_ref().map(|lease: &Lease| lease.token),
+        saved_due_at: due_at,
+        state: buildlock_core::Project { lease, queue: Queue::default() },
+    })
+}
+
 fn ticket(row: &Row<'_>) -> Result<Ticket> {
     Ok(Ticket {
         number: TicketNumber(row.get::<_, i64>(0)?.unsigned_abs()),
@@ -326,8 +392,8 @@ fn ticket(row: &Row<'_>) -> Result<Ticket> {
     })
 }
 
-fn project_id(row: &Row<'_>) -> Result<ProjectId> {
-    Ok(row.get::<_, Sql<_>>(0)?.0)
+fn raw_id(row: &Row<'_>, column: usize) -> Result<RawId> {
+    Ok(RawId(row.get_ref(column)?.as_bytes()?.to_vec()))
 }
 
 fn recorded(row: &Row<'_>) -> Result<Recorded> {
@@ -349,7 +415,7 @@ fn past_lease(row: &Row<'_>) -> Result<PastLease> {
     let kind: EventKind = row.get::<_, Sql<_>>(3)?.0;
     let how = kind.end().ok_or_else(|| {
         let error = Box::new(FromSqlError::Other(format!("{} ends no lease", kind.as_str()).into()));
-        rusqlite::Error::FromSqlConversionFailure(3, rusqlite::types::Type::Text, error)
+        rusqlite::Error::FromSqlConversionFailure(3, Type::Text, error)
     })?;
     let ended = Ended { how, at: row.get::<_, Sql<_>>(4)?.0, by: optional(row, 5)?, reason: optional(row, 6)? };
     Ok(PastLease {

@@ -154,7 +154,7 @@ impl<'c> Writer<'c> {
             let _ = self.connection.execute_batch("rollback");
             self.batch = Batch::default();
             self.forget();
-            store_error(&self.path, &error)
+            self.told(&error)
         })
     }
 
@@ -205,10 +205,16 @@ impl<'c> Writer<'c> {
         Ok(())
     }
 
+    /// What an error of SQLite means to the store's user.
+    pub(super) fn told(&self, error: &rusqlite::Error) -> StoreError {
+        store_error(&self.path, error)
+    }
+
     pub(super) fn checkup(&mut self) -> Result<Vec<Finding>> {
         self.write()?;
+        let unreadable = self.sql.unreadable_projects()?;
         let wall_ahead_ms = self.store.clock.wall_ahead_ms(&*self.clock);
-        checkup(&self.path, self.connection, self.batch.now, wall_ahead_ms, self.store.retention)
+        checkup(&self.path, self.connection, self.batch.now, wall_ahead_ms, self.store.retention, &unreadable)
     }
 
     /// Looks whether another process has written, and tells those whom it concerns.

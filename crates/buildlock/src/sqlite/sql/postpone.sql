@@ -1,0 +1,3 @@
+update projects
+set due_at = ?2
+where id = ?1
