@@ -12,10 +12,11 @@ import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
 const repository = fileURLToPath(new URL("../../", import.meta.url));
-const binary = process.env.BUILDLOCK_BINARY ?? path.join(repository, "target/debug/buildlock");
+const target = path.resolve(repository, process.env.CARGO_TARGET_DIR ?? "target");
+const binary = path.join(target, process.env.PROFILE ?? "debug", "buildlock");
 
 /** Where screenshots go. */
-export const pictures = process.env.PICTURES ?? path.join(repository, "target/page");
+export const pictures = process.env.PICTURES ?? path.join(target, "page");
 
 /** Starts `buildlock serve` on a store of its own, with builders whose steps take `pace` seconds. */
 export async function startServer({ pace, args = [] }) {

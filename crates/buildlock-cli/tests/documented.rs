@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use snapbox::{Data, assert_data_eq};
-use support::{Sandbox, await_that};
+use support::{Running, Sandbox, await_that, kill};
 
 /// What buildlock's own tests cannot run within themselves.
 const NOT_HERE: &str = "scripts/test";
@@ -103,14 +103,26 @@ fn the_operators_manual_says_what_is_so() {
 fn the_commands_that_set_everything_up_work() {
     let readme = document("README.md");
     let commands: Vec<_> = blocks(&readme, "sh").map(str::trim).filter(|command| *command != NOT_HERE).collect();
-    assert_eq!(commands.len(), 1);
-    for command in commands {
-        let sandbox = Sandbox::new();
-        let command = command.replace("cargo run --release -- ", "buildlock ").replace("sleep 20", "sleep 0");
-        let output = shell(&sandbox, &command).output().unwrap();
-        assert!(output.status.success(), "{command}: {output:?}");
-        assert_eq!(output.stdout, b"building with token 1\n");
-    }
+    let [serve, call, run] = commands[..] else { panic!("{commands:?}") };
+
+    // As in the repository's folder, where the builder is that comes along.
+    let sandbox = Sandbox::new();
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let serve = serve.replace("cargo run --release -- ", "exec buildlock ") + " --listen 127.0.0.1:0";
+    let mut server = shell(&sandbox, &serve);
+    let mut server = Running::start(server.env("SITE_BUILDER_PACE", "0").current_dir(&repository));
+    let address = server.await_line("buildlock serves http://").split("http://").nth(1).unwrap().to_owned();
+    server.await_line("/sign-in?code=");
+    let output = shell(&sandbox, &call.replace("127.0.0.1:7878", &address)).output().unwrap();
+    assert!(output.status.success(), "{call}: {output:?}");
+    let build: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((build["status"].as_str(), build["holder"].as_str()), (Some("succeeded"), Some("my-platform")));
+    kill(server.pid(), "TERM");
+    assert_eq!(server.end(), Some(0));
+
+    let output = shell(&sandbox, &run.replace("sleep 20", "sleep 0")).output().unwrap();
+    assert!(output.status.success(), "{run}: {output:?}");
+    assert_eq!(output.stdout, b"building with token 2\n");
 }
 
 #[test]
