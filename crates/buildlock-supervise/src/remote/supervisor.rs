@@ -89,10 +89,23 @@ struct Masters {
     allowed_until: Option<Duration>,
 }
 
-/// Why the tree must end.
+/// The tree must end.
 struct MustEnd {
     grace: Duration,
-    is_overdue: bool,
+    why: Why,
+}
+
+/// Why the tree must end; the larger counts more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Why {
+    /// The command has ended.
+    LeftBehind,
+    /// The server said so.
+    Ordered,
+    /// Nobody has allowed it to run so long.
+    Overdue,
+    /// The server or the front is dead.
+    Orphaned,
 }
 
 impl Masters {
@@ -128,28 +141,31 @@ impl Masters {
                 order = self.order() => match order {
                     Some(Order::AllowUntil { boot_ms }) => self.allowed_until = Some(Duration::from_millis(boot_ms)),
                     Some(Order::Stop { grace_ms }) => {
-                        return MustEnd { grace: Duration::from_millis(grace_ms), is_overdue: false };
+                        return MustEnd { grace: Duration::from_millis(grace_ms), why: Why::Ordered };
                     }
                     Some(Order::Start { .. }) => {}
-                    None => return MustEnd { grace: Duration::ZERO, is_overdue: false },
+                    None => return MustEnd { grace: Duration::ZERO, why: Why::Orphaned },
                 },
-                () = boot_time(allowed_until) => return MustEnd { grace: Duration::ZERO, is_overdue: true },
+                () = boot_time(allowed_until) => return MustEnd { grace: Duration::ZERO, why: Why::Overdue },
             }
         }
     }
 
     async fn watch(&mut self, mut child: Child) -> RemoteEnd {
-        let (report, is_overdue) = tokio::select! {
+        let (report, why) = tokio::select! {
             biased;
             _ = child.wait() => match child.is_over() {
-                true => (StopReport::default(), false),
+                true => (StopReport::default(), Why::LeftBehind),
                 false => {
-                    let left_behind = MustEnd { grace: GRACE_WHEN_LEFT_BEHIND, is_overdue: false };
+                    let left_behind = MustEnd { grace: GRACE_WHEN_LEFT_BEHIND, why: Why::LeftBehind };
                     self.stop(&mut child, left_behind).await
                 }
             },
             must_end = self.must_end() => self.stop(&mut child, must_end).await,
         };
+        if why == Why::Orphaned {
+            return RemoteEnd::SupervisionKilled;
+        }
         let list = |processes: &[Process]| {
             processes.iter().map(|process| format!("{} ({})", process.name, process.pid)).collect()
         };
@@ -157,21 +173,21 @@ impl Masters {
             exit_code: child.ended().map(crate::Ended::exit_code),
             stopped: list(&report.stopped),
             survivors: list(&report.survivors),
-            is_overdue,
+            is_overdue: why == Why::Overdue,
         }
     }
 
     /// Ends the tree, sooner if somebody says so meanwhile.
-    async fn stop(&mut self, child: &mut Child, must_end: MustEnd) -> (StopReport, bool) {
-        let MustEnd { grace, mut is_overdue } = must_end;
+    async fn stop(&mut self, child: &mut Child, must_end: MustEnd) -> (StopReport, Why) {
+        let MustEnd { grace, mut why } = must_end;
         let mut kill_at = Instant::now() + grace;
         loop {
             let grace = kill_at.saturating_duration_since(Instant::now());
             tokio::select! {
-                report = child.stop(grace) => return (report, is_overdue),
+                report = child.stop(grace) => return (report, why),
                 sooner = self.must_end(), if !grace.is_zero() => {
                     kill_at = kill_at.min(Instant::now() + sooner.grace);
-                    is_overdue |= sooner.is_overdue;
+                    why = why.max(sooner.why);
                 }
             }
         }
