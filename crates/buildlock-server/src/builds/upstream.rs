@@ -41,7 +41,9 @@ pub(crate) struct UpstreamAnswer {
 
 /// What asks upstreams: the URL that is set, straight and nowhere else.
 pub(super) fn client() -> Client {
-    let builder = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    // Each build has a connection of its own: one that was kept may be closed by the upstream at the very
+    // moment that it is used again, and a build cannot be sent twice.
+    let builder = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).pool_max_idle_per_host(0);
     // The default has all that is needed as well; only the time to connect is then the system's.
     builder.connect_timeout(CONNECT_WITHIN).build().unwrap_or_default()
 }
