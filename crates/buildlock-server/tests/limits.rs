@@ -94,7 +94,7 @@ async fn a_body_that_is_not_what_it_should_be_is_refused_by_name() {
         let problem = sent(kind, b"{}").await.expect_problem(415, "INVALID_REQUEST");
         assert_eq!(problem["field"], "Content-Type", "{kind}");
     }
-    for json in [&b"{"[..], b"{} {}", b"\xff", b"null", b"[]", b"\"text\"", b"{\"a\":\"\xc3\"}"] {
+    for json in [&b"{"[..], b"{} {}", b"\xff", b"null", b"[]", b"\"text\""] {
         let problem = sent("application/json", json).await.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["field"], "body", "{}", String::from_utf8_lossy(json));
     }
