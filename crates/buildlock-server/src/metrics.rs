@@ -5,14 +5,18 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use metrics::{Unit, describe_gauge, describe_histogram, gauge, histogram};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use buildlock::BuildStatus;
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, interval};
 
 use crate::app::ServerStore;
 
 const REQUEST_DURATION: &str = "http_server_request_duration_seconds";
+const BUILDS: &str = "buildlock_builds_total";
+const BUILDS_RUNNING: &str = "buildlock_builds_running";
+const BUILD_DURATION: &str = "buildlock_build_duration_seconds";
 const BUILD_INFO: &str = "buildlock_build_info";
 const LOCKS_HELD: &str = "buildlock_locks_held";
 const QUEUE_DEPTH: &str = "buildlock_queue_depth";
@@ -21,17 +25,18 @@ const SSE_CONNECTIONS: &str = "buildlock_sse_connections";
 /// The bounds that OpenTelemetry advises for what takes from milliseconds to seconds.
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
+/// Bounds for what people wait for, up to an hour.
+const LONG_SECONDS: [f64; 12] = [0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1_800.0, 3_600.0];
+
 /// The process's metrics, as text, are asked of this.
 pub(crate) fn handle() -> &'static PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE.get_or_init(|| {
-        let builder = PrometheusBuilder::new();
-        let builder = match builder.set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS) {
-            Ok(builder) => builder,
-            // Only of no bounds at all.
-            Err(_) => PrometheusBuilder::new(),
-        };
-        let recorder = builder.build_recorder();
+        let recorder = recorder().unwrap_or_else(|error| {
+            // Only bounds that are none can be refused.
+            tracing::error!(%error, "durations are not sorted into buckets");
+            PrometheusBuilder::new().build_recorder()
+        });
         let handle = recorder.handle();
         if metrics::set_global_recorder(recorder).is_err() {
             tracing::warn!("this program counts for another; /metrics stays empty");
@@ -41,10 +46,23 @@ pub(crate) fn handle() -> &'static PrometheusHandle {
         describe_gauge!(LOCKS_HELD, "Projects that are locked now.");
         describe_gauge!(QUEUE_DEPTH, "Waiters in all queues now.");
         describe_gauge!(SSE_CONNECTIONS, "Event streams that are open now.");
+        describe_counter!(BUILDS, "Builds that have ended, by how.");
+        describe_gauge!(BUILDS_RUNNING, "Builds that run now.");
+        describe_histogram!(BUILD_DURATION, Unit::Seconds, "Time that builds took.");
+        gauge!(BUILDS_RUNNING).set(0.0);
         gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         gauge!(SSE_CONNECTIONS).set(0.0);
         handle
     })
+}
+
+fn recorder() -> Result<PrometheusRecorder, BuildError> {
+    let mut builder =
+        PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?;
+    for long in ["buildlock_wait_seconds", "buildlock_hold_seconds", BUILD_DURATION] {
+        builder = builder.set_buckets_for_metric(Matcher::Full(long.to_owned()), &LONG_SECONDS)?;
+    }
+    Ok(builder.build_recorder())
 }
 
 /// How often what was measured is added up. It takes memory until then.
@@ -87,6 +105,11 @@ impl Gauges {
     }
 }
 
+/// A build has ended, whoever ran it.
+pub(crate) fn build_ended(status: BuildStatus) {
+    counter!(BUILDS, "status" => status.as_str()).increment(1);
+}
+
 /// A request was answered.
 pub(crate) fn answered(method: &'static str, route: &str, status: StatusCode, took: Duration) {
     let labels = [
@@ -111,5 +134,25 @@ impl OpenStream {
 impl Drop for OpenStream {
     fn drop(&mut self) {
         gauge!(SSE_CONNECTIONS).decrement(1.0);
+    }
+}
+
+/// A build that runs, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct RunningBuild {
+    started: Instant,
+}
+
+impl RunningBuild {
+    pub(crate) fn new() -> Self {
+        gauge!(BUILDS_RUNNING).increment(1.0);
+        Self { started: Instant::now() }
+    }
+}
+
+impl Drop for RunningBuild {
+    fn drop(&mut self) {
+        gauge!(BUILDS_RUNNING).decrement(1.0);
+        histogram!(BUILD_DURATION).record(self.started.elapsed());
     }
 }

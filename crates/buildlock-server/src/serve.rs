@@ -134,6 +134,8 @@ impl Server {
         let refused = |error| ServeError::CannotListen { address: options.config.server.listen, error };
         let listener = TcpListener::bind(options.config.server.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
+        metrics::handle();
+        store.begin_to_count();
         let app = App::new(store, address, options);
         app.builds.recover().await?;
         let stop = Stop { stopping: app.stopping.clone(), now: CancellationToken::new() };

@@ -88,6 +88,10 @@ pub trait LockStore: Send + Sync + fmt::Debug {
 /// Counts what a store has, for those who watch over it.
 #[async_trait]
 pub trait CountStore: Send + Sync + fmt::Debug {
+    /// From now on tells the program's recorder of the crate `metrics` of each change that goes through this
+    /// handle: `buildlock_acquire_total`, `buildlock_release_total` and how long it all takes.
+    fn begin_to_count(&self);
+
     /// The counts, as of now. It takes the longer the more locks are held, and keeps nobody else waiting.
     async fn counts(&self) -> Result<Counts, StoreError>;
 }

@@ -34,6 +34,7 @@ pub(crate) use self::start::{BuildOrder, StartError, Started};
 pub(crate) use self::upstream::UpstreamAnswer;
 use crate::ServerStore;
 use crate::config::{BuildsConfig, Config, OperationConfig};
+use crate::metrics;
 
 /// How often finished builds that are no longer kept are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
@@ -227,6 +228,7 @@ impl Builds {
             let Build { id, project, token, .. } = build;
             let end = BuildEnd { status: BuildStatus::Lost, exit_code: None, reason: Some(REASON.to_owned()) };
             store.end_build(id, end).await?;
+            metrics::build_ended(BuildStatus::Lost);
             if let (Ok(by), Ok(reason)) = (Holder::new("buildlock"), Reason::new(REASON)) {
                 // A lease that has ended meanwhile needs no end.
                 self.inner.service.store().apply(&project, Command::ForceUnlock { token, by, reason }).await?;

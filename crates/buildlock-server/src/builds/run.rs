@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::log::Log;
 use super::{Builds, Running};
 use crate::config::{Builder, OperationConfig};
+use crate::metrics::{self, RunningBuild};
 
 /// How long a build whose lease somebody ended may take to stop: another may have been granted
 /// already, so it is short.
@@ -105,6 +106,7 @@ impl Run {
     pub(super) async fn to_the_end(self, lease: LeaseGuard, slot: OwnedSemaphorePermit) {
         let id = self.build.id;
         let inner = &self.builds.inner;
+        let counted = RunningBuild::new();
         let (log, writing) = Log::begin(Arc::clone(&inner.store), id, Arc::clone(&self.running), &inner.config);
         let end = match &self.operation.builder {
             Builder::Command(command) => self.command(command, &lease, &log).await,
@@ -113,6 +115,8 @@ impl Run {
         drop(log);
         // It fails only if it panics, which is in the log of the server then.
         let _ = writing.await;
+        drop(counted);
+        metrics::build_ended(end.status);
         self.record(end).await;
         match lease.unlock().await {
             Ok(_) | Err(LockError::Lost(_)) => {}

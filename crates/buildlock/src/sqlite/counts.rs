@@ -1,15 +1,21 @@
-//! Counts for metrics, on a connection of its own that only reads: the writer is kept from nothing.
+//! Counts for metrics. They are taken on a connection of its own that only reads: the writer is kept from
+//! nothing.
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
 use tokio::task::spawn_blocking;
 
 use super::SqliteStore;
+use super::tally::Tally;
 use crate::StoreError;
 use crate::store::{CountStore, Counts};
 
 #[async_trait]
 impl CountStore for SqliteStore {
+    fn begin_to_count(&self) {
+        self.handle.shared.tally.get_or_init(Tally::new);
+    }
+
     async fn counts(&self) -> Result<Counts, StoreError> {
         let path = self.path().to_owned();
         let counted = {

@@ -111,7 +111,11 @@ impl Log {
         }
         for group in groups {
             if done.is_ok() {
-                self.shared.watches.tell(group.events.iter().map(|event| &event.recorded.event));
+                let events = || group.events.iter().map(|event| &event.recorded.event);
+                self.shared.watches.tell(events());
+                if let Some(tally) = self.shared.tally.get() {
+                    tally.count(events());
+                }
                 self.shared.tell_newest(group.newest);
             }
             group.jobs.into_iter().for_each(|job| job.finish(done.clone()));

@@ -15,14 +15,14 @@ mod open;
 mod requests;
 mod rows;
 mod statements;
-
+mod tally;
 mod writer;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use buildlock_core::{Command, Holder, ProjectId};
@@ -198,7 +198,12 @@ impl fmt::Debug for SqliteStore {
 impl LockStore for SqliteStore {
     async fn apply(&self, project: &ProjectId, command: Command) -> Result<Answer, StoreError> {
         let project = project.clone();
-        self.ask(move |writer| writer.apply(&project, &command)).await
+        let tally = self.handle.shared.tally.get().filter(|_| matches!(command, Command::Lock { .. }));
+        let Some(tally) = tally else { return self.ask(move |writer| writer.apply(&project, &command)).await };
+        let asked_at = Instant::now();
+        let answer = self.ask(move |writer| writer.apply(&project, &command)).await;
+        tally.answered(&answer, asked_at.elapsed());
+        answer
     }
 
     fn send(&self, project: &ProjectId, command: Command) {

@@ -20,6 +20,7 @@ use super::inbox::{Inbox, Jobs};
 use super::keys::KeyStatements;
 use super::open::store_error;
 use super::rows::{NewEvent, ProjectRow, Statements, StoreRow};
+use super::tally::Tally;
 use crate::StoreError;
 use crate::store::{EventId, Finding};
 use crate::watches::Watches;
@@ -41,6 +42,8 @@ pub(super) struct Shared {
     pub(super) newest: watch::Sender<EventId>,
     /// Why nothing can be written any more.
     pub(super) broken: OnceLock<StoreError>,
+    /// Counts what happens, if the program wants to know.
+    pub(super) tally: OnceLock<Tally>,
 }
 
 impl Shared {
