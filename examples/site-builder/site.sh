@@ -75,7 +75,13 @@ page() ( # WHERE_THE_VERSIONS_ARE
       <h1 dir="auto">$title</h1>
     </header>
     <main>
+      <ul>
+        <li><b>Come by</b><span>The door is open, and so are we.</span></li>
+        <li><b>Look around</b><span>All that we make, made with care.</span></li>
+        <li><b>Say hello</b><span>A line is enough. We answer each one.</span></li>
+      </ul>
       <section>
+      <h2>What was asked for</h2>
 $(paragraphs <"$draft/prompt")
       </section>
 HTML

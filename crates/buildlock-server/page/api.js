@@ -125,6 +125,12 @@ export async function start({ project, operation, prompt, wait, key, signal }) {
   return answer.json();
 }
 
+/** Takes a request back that waits in line. If that fails, its place goes by itself a little later. */
+export async function withdraw(project, key) {
+  if (dots(project)) return;
+  await send("DELETE", `/v1/projects/${encodeURIComponent(project)}/lock/requests/${key}`).catch(() => {});
+}
+
 export const cancel = (id) => send("POST", `/v1/builds/${id}/cancel`);
 
 /** Where to follow what happens to projects, and the names of its events. */

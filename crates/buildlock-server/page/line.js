@@ -47,8 +47,11 @@ export class Line {
 
   /** Gives the place up. */
   leave() {
+    const { key } = this.waits ?? {};
     this.#abort?.abort();
     this.#set(null);
+    // To go away alone would keep the place for a while.
+    if (key) api.withdraw(this.#project, key);
   }
 
   /** The place in a queue, the first being 1; null if it is not known yet. */
