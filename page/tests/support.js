@@ -2,7 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -18,16 +18,36 @@ const binary = path.join(target, process.env.PROFILE ?? "debug", "buildlock");
 /** Where screenshots go. */
 export const pictures = process.env.PICTURES ?? path.join(target, "page");
 
-/** Starts `buildlock serve` on a store of its own, with builders whose steps take `pace` seconds. */
-export async function startServer({ pace, args = [] }) {
+// Takes the place of the program by which a builder's step takes its time.
+const SLEEP = `#!/bin/sh
+taken=$(($(cat "$HOME/taken" 2>/dev/null || echo 0) + 1))
+echo "$taken" >"$HOME/taken"
+until [ "$(cat "$HOME/steps")" -ge "$taken" ]; do PATH=/usr/bin:/bin sleep 0.05; done
+`;
+
+/**
+ * Starts `buildlock serve` on a store of its own, with builders whose steps take `pace` seconds; without a
+ * pace, as many steps end as `allow` says, counted over all builds.
+ */
+export async function startServer({ pace, args = [] } = {}) {
   const folder = await mkdtemp(path.join(tmpdir(), "buildlock-page-"));
+  const allow = async (steps) => {
+    await writeFile(path.join(folder, "steps.next"), String(steps));
+    await rename(path.join(folder, "steps.next"), path.join(folder, "steps"));
+  };
+  let search = process.env.PATH;
+  if (pace === undefined) {
+    await writeFile(path.join(folder, "sleep"), SLEEP, { mode: 0o755 });
+    await allow(0);
+    search = `${folder}:${search}`;
+  }
   const config = path.join(repository, "examples/site-builder/buildlock.toml");
   const child = spawn(
     binary,
     ["serve", "--json", "--store", `sqlite:${folder}/locks.db`, "--config", config, "--listen", "127.0.0.1:0", ...args],
     {
       stdio: ["ignore", "pipe", "inherit"],
-      env: { PATH: process.env.PATH, HOME: folder, SITE_BUILDER_PACE: String(pace), RUST_LOG: "warn" },
+      env: { PATH: search, HOME: folder, SITE_BUILDER_PACE: String(pace ?? 1), RUST_LOG: "warn" },
     },
   );
   const lines = readline.createInterface({ input: child.stdout });
@@ -49,6 +69,7 @@ export async function startServer({ pace, args = [] }) {
 
   return {
     ...told,
+    allow,
     /** Asks the API as the operator, or for somebody else. */
     async ask(method, route, { body, holder, headers = {} } = {}) {
       const answer = await fetch(new URL(route, told.url), {
