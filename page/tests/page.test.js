@@ -218,6 +218,26 @@ describe("the page", { concurrency: 3 }, () => {
     ]);
   });
 
+  test("after the server was killed its build is shown as lost, with the reason, and the project is free", async (t) => {
+    const { server, page } = await signedIn(t);
+    await page.goto(buildPage(server, "my-site"));
+    await page.getByLabel("Prompt").fill("A site");
+    await button(page, "Generate").click();
+    await seen(page, "Reading the prompt: A site");
+    await server.kill();
+    await seen(page, /Connection lost .* ago\. Reconnecting/);
+    const link = await server.restart();
+    // Who was signed in to the one is not to the other.
+    await seen(page, "Open the sign-in link");
+    assert.ok(await page.locator("#connection").isHidden());
+    await page.goto(link);
+    await page.getByRole("link", { name: "my-site" }).click();
+    await page.locator("[data-build-word]", { hasText: "Lost" }).waitFor();
+    await seen(page, "the server that ran it ended before it did");
+    assert.equal(await status(page), "Idle");
+    assert.deepEqual(page.troubles, []);
+  });
+
   test("the page is used with the keyboard alone, fits a phone, and keeps still for those who want that", async (t) => {
     const { server, page } = await signedIn(t, { pace: 0 });
     await page.setViewportSize({ width: 320, height: 640 });

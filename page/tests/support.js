@@ -29,7 +29,7 @@ until [ "$(cat "$HOME/steps")" -ge "$taken" ]; do PATH=/usr/bin:/bin sleep 0.05;
  * Starts `buildlock serve` on a store of its own, with builders whose steps take `pace` seconds; without a
  * pace, as many steps end as `allow` says, counted over all builds.
  */
-export async function startServer({ pace, args = [] } = {}) {
+export async function startServer({ pace, args = [], holder = "operator" } = {}) {
   const folder = await mkdtemp(path.join(tmpdir(), "buildlock-page-"));
   const allow = async (steps) => {
     await writeFile(path.join(folder, "steps.next"), String(steps));
@@ -41,34 +41,43 @@ export async function startServer({ pace, args = [] } = {}) {
     await allow(0);
     search = `${folder}:${search}`;
   }
+  const environment = {
+    PATH: search,
+    HOME: folder,
+    SITE_BUILDER_PACE: String(pace ?? 1),
+    BUILDLOCK_HOLDER: holder,
+    RUST_LOG: "error",
+  };
   const config = path.join(repository, "examples/site-builder/buildlock.toml");
-  const child = spawn(
-    binary,
-    ["serve", "--json", "--store", `sqlite:${folder}/locks.db`, "--config", config, "--listen", "127.0.0.1:0", ...args],
-    {
-      stdio: ["ignore", "pipe", "inherit"],
-      env: { PATH: search, HOME: folder, SITE_BUILDER_PACE: String(pace ?? 1), RUST_LOG: "warn" },
-    },
-  );
-  const lines = readline.createInterface({ input: child.stdout });
-  const ended = new Promise((resolve) => child.once("exit", resolve));
-  // It says all that it has to say in one object, on one line or several.
-  const told = await new Promise((resolve, reject) => {
-    let text = "";
-    lines.on("line", (line) => {
-      text += line;
-      try {
-        resolve(JSON.parse(text));
-      } catch {
-        // There is more to come.
-      }
+
+  const start = async (listen) => {
+    const child = spawn(
+      binary,
+      ["serve", "--json", "--store", `sqlite:${folder}/locks.db`, "--config", config, "--listen", listen, ...args],
+      { stdio: ["ignore", "pipe", "inherit"], env: environment },
+    );
+    const ended = new Promise((resolve) => child.once("exit", resolve));
+    // It says all that it has to say in one object, on one line or several.
+    const told = await new Promise((resolve, reject) => {
+      let text = "";
+      readline.createInterface({ input: child.stdout }).on("line", (line) => {
+        text += line;
+        try {
+          resolve(JSON.parse(text));
+        } catch {
+          // There is more to come.
+        }
+      });
+      ended.then((code) => reject(new Error(`the server ended with exit code ${code}`)));
     });
-    ended.then((code) => reject(new Error(`the server ended with exit code ${code}`)));
-  });
+    return { child, ended, told };
+  };
+  let { child, ended, told } = await start("127.0.0.1:0");
   const key = (await readFile(told.operatorKey, "utf8")).trim();
 
   return {
-    ...told,
+    url: told.url,
+    signInLink: told.signInLink,
     allow,
     /** Asks the API as the operator, or for somebody else. */
     async ask(method, route, { body, holder, headers = {} } = {}) {
@@ -89,6 +98,16 @@ export async function startServer({ pace, args = [] } = {}) {
     build(project, operation, prompt, holder) {
       const body = { projectId: project, operation, prompt, message: prompt };
       return this.ask("POST", "/v1/builds", { body, holder, headers: { prefer: "respond-async" } });
+    },
+    /** Kills it as a power cut would. */
+    async kill() {
+      child.kill("SIGKILL");
+      await ended;
+    },
+    /** Starts it anew on the same store and port; answers with a link to sign in. */
+    async restart() {
+      ({ child, ended, told } = await start(new URL(told.url).host));
+      return told.signInLink;
     },
     async stop() {
       child.kill("SIGTERM");

@@ -9,6 +9,7 @@ const LAST_RETRY_MS = 10_000;
 // Many changes come at once, as when a lease is handed on.
 const GATHER_MS = 50;
 
+const streams = new Set();
 const lost = new Set();
 let lostAt = 0;
 
@@ -79,14 +80,22 @@ export function follow(address, events, check = () => {}) {
   window.addEventListener("online", look);
   look();
 
-  return {
+  const stream = {
     close() {
+      streams.delete(stream);
       document.removeEventListener("visibilitychange", look);
       window.removeEventListener("online", look);
       end();
       connection(me, true);
     },
   };
+  streams.add(stream);
+  return stream;
+}
+
+/** Ends all that is followed. */
+export function closeAll() {
+  for (const stream of streams) stream.close();
 }
 
 /**

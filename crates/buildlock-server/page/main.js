@@ -1,6 +1,7 @@
 // Which view an address shows.
 
 import * as api from "./api.js";
+import { closeAll } from "./live.js";
 import { copy, title } from "./words.js";
 import { showBuild } from "./build.js";
 import { showProjects } from "./projects.js";
@@ -20,10 +21,13 @@ function signIn() {
   caller.hidden = true;
   main.replaceChildren(copy("sign-in")[0]);
   title("Sign in", false);
+  // Who has signed in in another window comes back to this one.
+  document.addEventListener("visibilitychange", () => document.hidden || location.reload(), { once: true });
 }
 
 /** What a view calls when the server no longer answers it as it should. */
 function failed(error) {
+  closeAll();
   if (error.code === "UNAUTHENTICATED") return signIn();
   if (error instanceof api.Problem) return trouble("That did not work", error.detail);
   trouble("Something went wrong in this page", String(error));
