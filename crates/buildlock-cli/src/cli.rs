@@ -11,23 +11,12 @@ use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
+use crate::manual;
 use crate::typed::Typed;
-
-const EXAMPLES: &str = "\
-Examples:
-  buildlock run my-site -- npm run build              build under the lock; refuse if it is locked
-  buildlock run my-site --wait 10m -- npm run build   wait in line, up to ten minutes
-  buildlock status                                    who holds what, and who waits
-  buildlock force-unlock my-site --token 57 --reason \"builder is gone\"
-
-Exit codes:
-  0 done; run gives the command's own    1 not found    2 usage    69 store not reachable
-  75 locked (another with -E)    77 not allowed    79 lease lost    124 the wait ran out
-  126, 127 the command could not be started    128+n it died of signal n";
 
 /// One build per project: never two at once, never stuck.
 #[derive(Debug, Parser)]
-#[command(name = "buildlock", version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(name = "buildlock", version, after_help = manual::ALL, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -61,38 +50,52 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a command under a project's lock
+    #[command(after_help = manual::RUN)]
     Run(Run),
     /// Lock a project, and print the lease's token
+    #[command(after_help = manual::LOCK)]
     Lock(Lock),
     /// Extend a lease
+    #[command(after_help = manual::RENEW)]
     Renew(Renew),
     /// End a lease of one's own
+    #[command(after_help = manual::UNLOCK)]
     Unlock(Unlock),
     /// Show who holds what, and who waits
+    #[command(after_help = manual::STATUS)]
     Status(Status),
     /// End somebody's lease, on record
+    #[command(after_help = manual::FORCE_UNLOCK)]
     ForceUnlock(ForceUnlock),
     /// Show what happened
+    #[command(after_help = manual::HISTORY)]
     History(History),
     /// List the projects; add or delete one
+    #[command(after_help = manual::PROJECTS)]
     Projects(Projects),
     /// The keys of a server's clients: list, add or revoke them
+    #[command(after_help = manual::KEYS)]
     Keys(Keys),
     /// Serve the store over HTTP, run builds, and show a page
+    #[command(after_help = manual::SERVE)]
     Serve(Serve),
     /// Make the store, or bring it up to this version
+    #[command(after_help = manual::MIGRATE)]
     Migrate(Migrate),
     /// Check the store and this machine, and say what to do
+    #[command(after_help = manual::DOCTOR)]
     Doctor,
     /// Supervise a build for a server, which starts this itself
     #[command(hide = true)]
     BuildSupervisor(BuildSupervisor),
     /// Print the completions for a shell
+    #[command(after_help = manual::COMPLETIONS)]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
     /// Print the manual page, or write one for each command
+    #[command(after_help = manual::MAN)]
     Man {
         /// The folder to write to
         #[arg(long, value_name = "FOLDER")]

@@ -4,6 +4,7 @@
 mod cli;
 mod commands;
 mod exit;
+mod manual;
 mod place;
 mod text;
 mod typed;

@@ -503,7 +503,7 @@ exit code 0
 fn help_begins_with_what_it_is_for_and_ends_with_the_exit_codes() {
     let help = Sandbox::new().ok(&["--help"]);
     assert!(help.starts_with("One build per project: never two at once, never stuck"));
-    assert!(help.contains("75 locked (another with -E)"));
+    assert!(help.contains("  75        locked (another with -E)\n"));
 }
 
 #[test]
@@ -514,7 +514,17 @@ fn completions_and_manual_pages_come_for_every_command() {
     }
     assert!(sandbox.ok(&["man"]).contains(".TH buildlock"));
     sandbox.ok(&["man", "--to", "."]);
-    for page in ["buildlock.1", "buildlock-run.1", "buildlock-force-unlock.1"] {
-        assert!(sandbox.path().join(page).exists(), "{page}");
+    let page = |name: &str| fs::read_to_string(sandbox.path().join(name)).unwrap();
+    for name in ["buildlock.1", "buildlock-run.1", "buildlock-force-unlock.1", "buildlock-keys.1", "buildlock-serve.1"]
+    {
+        let page = page(name);
+        let sections: Vec<_> = page.lines().filter(|line| line.starts_with(".SH")).collect();
+        let status = sections.iter().position(|line| *line == ".SH \"EXIT STATUS\"").unwrap();
+        assert_eq!(sections[status + 1], ".SH EXAMPLES", "{name}");
+        assert!(!sections.contains(&".SH EXTRA"), "{name}");
     }
+    let run = page("buildlock-run.1");
+    assert!(run.contains("\n.TP\n\\fB79\\fR\nthe lease was lost while the command ran; it was stopped\n"), "{run}");
+    assert!(run.contains("\\fBbuildlock run my\\-site \\-\\-wait 10m \\-\\- npm run build\\fR\nwait in line"), "{run}");
+    assert!(!sandbox.path().join("buildlock-build-supervisor.1").exists(), "it is not for people");
 }
