@@ -198,6 +198,7 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::BadUrl { .. } => Self::usage(error.to_string()),
+            StoreError::NotAllowed { .. } => Self::not_allowed(error.to_string()),
             error => Self::new(UNREACHABLE, "STORE_UNAVAILABLE", error.to_string()),
         }
     }

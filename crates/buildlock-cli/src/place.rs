@@ -54,11 +54,15 @@ pub(crate) fn absolute(url: &str) -> String {
     absolute.and_then(|path| Some(format!("sqlite:{}", path.to_str()?))).unwrap_or_else(|| url.to_owned())
 }
 
-/// Who the user is to others: as it was given, or user@host.
-pub(crate) fn holder(global: &Global) -> Result<Holder, Failure> {
-    if let Some(holder) = &global.holder {
-        return Ok(holder.clone());
+/// Who the user is to others: as it was given, as a server knows the key, or user@host.
+pub(crate) fn holder(global: &Global, store: &dyn LockStore) -> Result<Holder, Failure> {
+    match global.holder.as_ref().or_else(|| store.known_as()) {
+        Some(holder) => Ok(holder.clone()),
+        None => user_at_host(),
     }
+}
+
+fn user_at_host() -> Result<Holder, Failure> {
     let user = whoami::username().unwrap_or_else(|_| rustix::process::getuid().as_raw().to_string());
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     Holder::new(format!("{user}@{host}"))

@@ -1,7 +1,7 @@
 //! `lock`, `renew`, `unlock`, `force-unlock`: a lease in the hands of a script.
 
 use buildlock::wire::{EndedJson, LeaseJson};
-use buildlock::{Command, Lease, LockError, LockRequest, LockService, Outcome, ProjectId, RequestId, Wait};
+use buildlock::{Command, Lease, LockError, LockRequest, LockService, LockStore, Outcome, ProjectId, RequestId, Wait};
 
 use super::wait::Waiting;
 use super::within::Within;
@@ -17,7 +17,7 @@ pub(crate) async fn lock(global: &Global, options: cli::Lock) -> Result<(), Fail
     Within::from_env().refuse(service.store(), &url, &project, request.conflict_exit_code).await?;
     let lock_request = LockRequest {
         id: request_id.unwrap_or_else(RequestId::fresh),
-        holder: place::holder(global)?,
+        holder: place::holder(global, service.store())?,
         operation: request.operation,
         message: request.message,
         ttl: request.ttl,
@@ -38,8 +38,9 @@ pub(crate) async fn lock(global: &Global, options: cli::Lock) -> Result<(), Fail
 
 pub(crate) async fn renew(global: &Global, options: cli::Renew) -> Result<(), Failure> {
     let cli::Renew { project, token, ttl } = options;
-    let renew = Command::Renew { token, holder: place::holder(global)?, ttl };
-    match apply(global, &project, renew).await? {
+    let store = place::open(global).await?;
+    let renew = Command::Renew { token, holder: place::holder(global, &*store)?, ttl };
+    match apply(&*store, &project, renew).await? {
         Outcome::Held(lease) => tell_lease(global, &project, &lease),
         outcome => Err(unexpected(&project, outcome)),
     }
@@ -47,18 +48,26 @@ pub(crate) async fn renew(global: &Global, options: cli::Renew) -> Result<(), Fa
 
 pub(crate) async fn unlock(global: &Global, options: cli::Unlock) -> Result<(), Failure> {
     let cli::Unlock { project, token } = options;
-    let unlock = Command::Unlock { token, holder: place::holder(global)? };
-    end(global, &project, unlock, "unlocked").await
+    let store = place::open(global).await?;
+    let unlock = Command::Unlock { token, holder: place::holder(global, &*store)? };
+    end(global, &*store, &project, unlock, "unlocked").await
 }
 
 pub(crate) async fn force_unlock(global: &Global, options: cli::ForceUnlock) -> Result<(), Failure> {
     let cli::ForceUnlock { project, token, reason } = options;
-    let force_unlock = Command::ForceUnlock { token, by: place::holder(global)?, reason };
-    end(global, &project, force_unlock, "force-unlocked").await
+    let store = place::open(global).await?;
+    let force_unlock = Command::ForceUnlock { token, by: place::holder(global, &*store)?, reason };
+    end(global, &*store, &project, force_unlock, "force-unlocked").await
 }
 
-async fn end(global: &Global, project: &ProjectId, command: Command, what: &str) -> Result<(), Failure> {
-    match apply(global, project, command).await? {
+async fn end(
+    global: &Global,
+    store: &dyn LockStore,
+    project: &ProjectId,
+    command: Command,
+    what: &str,
+) -> Result<(), Failure> {
+    match apply(store, project, command).await? {
         Outcome::Ended(lease) if global.json => print_json(&EndedJson::from(&lease)),
         Outcome::Ended(lease) => {
             if !global.quiet {
@@ -75,8 +84,7 @@ async fn end(global: &Global, project: &ProjectId, command: Command, what: &str)
     }
 }
 
-async fn apply(global: &Global, project: &ProjectId, command: Command) -> Result<Outcome, Failure> {
-    let store = place::open(global).await?;
+async fn apply(store: &dyn LockStore, project: &ProjectId, command: Command) -> Result<Outcome, Failure> {
     match store.apply(project, command).await?.outcome {
         Outcome::Refused(refusal) => Err(Failure::of_refusal(project, *refusal)),
         outcome => Ok(outcome),

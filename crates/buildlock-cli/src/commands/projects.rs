@@ -22,14 +22,16 @@ pub(crate) async fn projects(global: &Global, options: cli::Projects) -> Result<
     match options.action.unwrap_or(ProjectsAction::List) {
         ProjectsAction::List => list(global, &*store).await,
         ProjectsAction::Add { project } => {
-            let done = store.create_project(&project, &place::holder(global)?).await?;
+            let done = store.create_project(&project, &place::holder(global, &*store)?).await?;
             tell(global, &project, done, if done { "added" } else { "exists already" })
         }
-        ProjectsAction::Delete { project } => match store.delete_project(&project, &place::holder(global)?).await? {
-            Deleted::Gone => tell(global, &project, true, "deleted; its events stay in the history"),
-            Deleted::Locked(busy) => Err(Failure::locked(&project, &busy, exit::LOCKED)),
-            Deleted::Unknown => Err(Failure::unknown_project(&project)),
-        },
+        ProjectsAction::Delete { project } => {
+            match store.delete_project(&project, &place::holder(global, &*store)?).await? {
+                Deleted::Gone => tell(global, &project, true, "deleted; its events stay in the history"),
+                Deleted::Locked(busy) => Err(Failure::locked(&project, &busy, exit::LOCKED)),
+                Deleted::Unknown => Err(Failure::unknown_project(&project)),
+            }
+        }
     }
 }
 

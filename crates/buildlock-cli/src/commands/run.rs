@@ -42,7 +42,7 @@ fn supervise(global: &Global, options: cli::Run, link: Link) -> Result<u8, Failu
         let within = Within::from_env();
         within.refuse(service.store(), &store, &options.project, options.request.conflict_exit_code).await?;
         let lease = lock(global, &options, &service, &mut front).await?;
-        let command = command(global, &options, &lease, store, within)?;
+        let command = command(&options, &lease, store, within)?;
         build(global, &options.project, command, lease, &mut front).await
     })
 }
@@ -56,7 +56,7 @@ async fn lock(
     let cli::Run { project, request, .. } = options;
     let lock_request = LockRequest {
         id: RequestId::fresh(),
-        holder: place::holder(global)?,
+        holder: place::holder(global, service.store())?,
         operation: request.operation.clone(),
         message: request.message.clone(),
         ttl: request.ttl,
@@ -91,7 +91,6 @@ async fn told_to_end(front: &mut Listening) -> u8 {
 }
 
 fn command(
-    global: &Global,
     options: &cli::Run,
     lease: &LeaseGuard,
     store: String,
@@ -107,7 +106,7 @@ fn command(
         .env("BUILDLOCK_OPERATION", lease.operation.as_str())
         .env("BUILDLOCK_TOKEN", lease.token.to_string())
         .env("BUILDLOCK_EXPIRES_AT", wire::time(lease.expires_at).to_string())
-        .env("BUILDLOCK_HOLDER", place::holder(global)?.as_str())
+        .env("BUILDLOCK_HOLDER", lease.holder.as_str())
         .env("BUILDLOCK_STORE", &store);
     let (name, value) = within.and(store, &options.project, lease.token)?;
     command.env(name, value);

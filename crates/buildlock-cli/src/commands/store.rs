@@ -41,8 +41,10 @@ struct CheckupJson<'a> {
 
 pub(crate) async fn doctor(global: &Global) -> Result<(), Failure> {
     let url = place::store_url(global)?;
-    let mut findings = vec![Finding::good("holder", format!("others see you as {}", place::holder(global)?))];
-    findings.extend(place::open(global).await?.checkup().await?);
+    let store = place::open(global).await?;
+    let holder = place::holder(global, &*store)?;
+    let mut findings = vec![Finding::good("holder", format!("others see you as {holder}"))];
+    findings.extend(store.checkup().await?);
     if global.json {
         print_json(&CheckupJson { store: &url, findings: &findings })?;
     } else {

@@ -19,7 +19,7 @@ pub(crate) struct Script<'a>(pub(crate) &'a str, pub(crate) &'a str, pub(crate) 
 pub(crate) struct Server {
     process: Running,
     pub(crate) url: String,
-    key: String,
+    pub(crate) key: String,
     client: Client,
 }
 
