@@ -90,12 +90,7 @@ async fn told_to_end(front: &mut Listening) -> u8 {
     }
 }
 
-fn command(
-    options: &cli::Run,
-    lease: &LeaseGuard,
-    store: String,
-    within: Within,
-) -> Result<Command, Failure> {
+fn command(options: &cli::Run, lease: &LeaseGuard, store: String, within: Within) -> Result<Command, Failure> {
     let [program, arguments @ ..] = options.command.as_slice() else {
         return Err(Failure::usage("there is no command to run"));
     };

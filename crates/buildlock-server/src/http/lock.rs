@@ -123,6 +123,14 @@ async fn must_not_be_anothers(app: &App, caller: &Caller, project: &ProjectId) -
     }
 }
 
+/// To a user, what is somebody else's is as what is not there.
+async fn must_be_seen(app: &App, caller: &Caller, project: &ProjectId) -> Result<(), Problem> {
+    if caller.role != Role::User {
+        return Ok(());
+    }
+    caller.own(project, app.store.status(project).await?).map(drop)
+}
+
 /// Waits in the queue as long as the call is open.
 ///
 /// A client that goes away ends this future where it waits, and nothing is taken back: the ticket lives
@@ -297,7 +305,7 @@ async fn settle(State(app): State<App>, caller: Caller, Project(project): Projec
 
 /// The lease that lives.
 async fn held(app: &App, caller: &Caller, project: &ProjectId, command: Command) -> Result<Response, Problem> {
-    must_not_be_anothers(app, caller, project).await?;
+    must_be_seen(app, caller, project).await?;
     let answer = app.store.apply(project, command).await?;
     match &answer.outcome {
         Outcome::Held(lease) => {
@@ -309,7 +317,7 @@ async fn held(app: &App, caller: &Caller, project: &ProjectId, command: Command)
 
 /// The caller's own lease that has ended.
 async fn ended(app: &App, caller: &Caller, project: &ProjectId, command: Command) -> Result<Response, Problem> {
-    must_not_be_anothers(app, caller, project).await?;
+    must_be_seen(app, caller, project).await?;
     ended_by(app, caller, project, command).await
 }
 

@@ -27,7 +27,12 @@ pub(super) fn answer(client: &Client, command: &Command, reply: &Reply) -> Resul
             Command::Withdraw { .. } | Command::Settle => Outcome::Done,
         },
     };
-    Ok(Answer { outcome, now: reply.time()? })
+    // A server need not have asked its store to refuse.
+    let now = match outcome {
+        Outcome::Refused(_) => reply.time().unwrap_or_default(),
+        _ => reply.time()?,
+    };
+    Ok(Answer { outcome, now })
 }
 
 fn parse<T: DeserializeOwned>(reply: &Reply) -> Result<T, StoreError> {
