@@ -167,7 +167,7 @@ impl Server {
     ///
     /// [`ServeError`] if the server cannot go on.
     pub async fn serve(self) -> Result<(), ServeError> {
-        let Self { app, listener, stop, .. } = self;
+        let Self { app, listener, address, stop } = self;
         let builds = app.builds.clone();
         let drain_time = app.config.server.drain_time;
         let limits = app.limits;
@@ -176,6 +176,7 @@ impl Server {
         let connections = TaskTracker::new();
         let room = Arc::new(Semaphore::new(limits.connections));
         systemd::tell(NotifyState::Ready);
+        tracing::info!(%address, "listening");
         loop {
             let next = async {
                 let slot = Arc::clone(&room).acquire_owned().await.ok()?;
