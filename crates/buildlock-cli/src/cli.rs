@@ -79,6 +79,8 @@ pub(crate) enum Command {
     /// Serve the store over HTTP, run builds, and show a page
     #[command(after_help = manual::SERVE)]
     Serve(Serve),
+    /// Print a new link to a server's page, which signs in once
+    SignIn,
     /// Make the store, or bring it up to this version
     #[command(after_help = manual::MIGRATE)]
     Migrate(Migrate),

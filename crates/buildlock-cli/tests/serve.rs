@@ -67,8 +67,8 @@ fn a_server_makes_the_operators_key_and_prints_a_link_that_signs_in() {
     let file = sandbox.path().join("locks.db.operator-key");
     let key = fs::read_to_string(&file).unwrap();
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    let caller = server.ask(&format!("GET /v1/caller HTTP/1.1\r\nAuthorization: Bearer {}", key.trim()));
-    assert!(caller.ends_with(r#"{"holder":"ana@laptop","role":"operator"}"#), "{caller}");
+    let caller = server.ask(&format!("GET /v1/me HTTP/1.1\r\nAuthorization: Bearer {}", key.trim()));
+    assert!(caller.contains(r#"{"holder":"ana@laptop","role":"operator","#), "{caller}");
 
     let path = server.link.strip_prefix(&format!("http://{}", server.address)).unwrap().to_owned();
     let answer = server.ask(&format!("GET {path} HTTP/1.1"));
@@ -84,6 +84,30 @@ fn a_server_makes_the_operators_key_and_prints_a_link_that_signs_in() {
     let again = Serving::start(&mut serve(&sandbox));
     assert_eq!(fs::read_to_string(&file).unwrap(), key);
     assert_ne!(again.link.split_once("code="), server.link.split_once("code="));
+}
+
+#[test]
+fn a_new_link_is_made_by_a_command_on_the_servers_machine_or_with_the_operators_key() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&["migrate"]);
+    let (code, said) = refused(&mut sandbox.buildlock(&["sign-in"]));
+    assert_eq!(code, Some(69), "{said}");
+    assert!(said.contains("buildlock serve"), "{said}");
+
+    let server = Serving::start(&mut serve(&sandbox));
+    let signs_in = |link: &str| {
+        let path = link.trim().strip_prefix(&format!("http://{}", server.address)).unwrap();
+        server.ask(&format!("GET {path} HTTP/1.1")).starts_with("HTTP/1.1 303 ")
+    };
+    assert!(signs_in(&sandbox.ok(&["sign-in"])));
+    let url = format!("http://{}", server.address);
+    let key = fs::read_to_string(sandbox.path().join("locks.db.operator-key")).unwrap();
+    let remote =
+        |key: &str| sandbox.buildlock(&["sign-in", "--store", &url]).env("BUILDLOCK_API_KEY", key).output().unwrap();
+    assert!(signs_in(&String::from_utf8(remote(key.trim()).stdout).unwrap()));
+    let user = sandbox.ok(&["keys", "add", "ben"]);
+    assert_eq!(remote(user.trim()).status.code(), Some(77));
+    assert_eq!(remote("bl_wrong").status.code(), Some(77));
 }
 
 #[test]
@@ -249,12 +273,12 @@ fn the_log_is_json_if_asked_for_and_has_no_secret_in_it() {
     let key = fs::read_to_string(sandbox.path().join("locks.db.operator-key")).unwrap();
     let mut server = Serving { process, address, link: String::new() };
     let authorization = format!("Authorization: Bearer {}", key.trim());
-    server.ask(&format!("GET /v1/caller HTTP/1.1\r\nX-Request-Id: seven\r\n{authorization}"));
+    server.ask(&format!("GET /v1/me HTTP/1.1\r\nX-Request-Id: seven\r\n{authorization}"));
     let made = server.ask(&format!("POST /v1/sign-in-links HTTP/1.1\r\n{authorization}"));
     let code = made.split_once("code=").unwrap().1.split_once('"').unwrap().0.to_owned();
     let signed_in = server.ask(&format!("GET /sign-in?code={code} HTTP/1.1"));
     let cookie = signed_in.split_once("set-cookie: ").unwrap().1.split_once(';').unwrap().0.to_owned();
-    assert!(server.ask(&format!("GET /v1/caller HTTP/1.1\r\nCookie: {cookie}")).contains("operator"));
+    assert!(server.ask(&format!("GET /v1/me HTTP/1.1\r\nCookie: {cookie}")).contains("operator"));
     server.signal("TERM");
     assert_eq!(server.process.end(), Some(0));
     let log = server.process.rest();
@@ -266,5 +290,5 @@ fn the_log_is_json_if_asked_for_and_has_no_secret_in_it() {
             assert!(!line.contains(secret), "{line}");
         }
     }
-    assert!(log.iter().any(|line| line.contains("\"id\":\"seven\"") && line.contains("/v1/caller")), "{log:#?}");
+    assert!(log.iter().any(|line| line.contains("\"id\":\"seven\"") && line.contains("/v1/me")), "{log:#?}");
 }

@@ -31,5 +31,5 @@ pub use config::{
 };
 pub use limits::Limits;
 pub use operator::OperatorKey;
-pub use owner::StoreOwner;
+pub use owner::{StoreOwner, server_of};
 pub use serve::{Options, ServeError, Server, Stop};

@@ -1,8 +1,9 @@
 //! One server to a store: it runs the store's builds, and may call those lost that it finds running.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -13,7 +14,7 @@ use crate::serve::ServeError;
 /// takes the lock back.
 #[derive(Debug)]
 pub struct StoreOwner {
-    _file: File,
+    file: File,
 }
 
 impl StoreOwner {
@@ -28,7 +29,7 @@ impl StoreOwner {
         let store = store.canonicalize().map_err(failed)?;
         let path = beside(&store, ".server");
         let failed = |error| ServeError::Beside { path: path.clone(), error };
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
@@ -39,23 +40,54 @@ impl StoreOwner {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut process = String::new();
-                // Only a word to the reader, who is told without it as well.
-                let _ = file.take(20).read_to_string(&mut process);
-                return Err(ServeError::StoreInUse { store, process: process.trim().parse().ok() });
+                let (process, _) = read(file);
+                return Err(ServeError::StoreInUse { store, process });
             }
             Err(error) => return Err(failed(error.into())),
         }
-        write_process(&mut file).map_err(failed)?;
-        Ok(Self { _file: file })
+        let owner = Self { file };
+        owner.write(None).map_err(failed)?;
+        Ok(owner)
+    }
+
+    /// Lets others on this machine know where the server listens.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written beside the store.
+    pub fn announce(&self, address: SocketAddr) -> io::Result<()> {
+        self.write(Some(address))
+    }
+
+    fn write(&self, address: Option<SocketAddr>) -> io::Result<()> {
+        let address = address.map(|address| address.to_string()).unwrap_or_default();
+        let words = format!("{}\n{address}\n", std::process::id());
+        self.file.write_all_at(words.as_bytes(), 0)?;
+        self.file.set_len(words.len() as u64)
     }
 }
 
-fn write_process(file: &mut File) -> io::Result<()> {
-    file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "{}", std::process::id())
+/// The address of the server that has the store, if one has it and listens.
+pub fn server_of(store: &Path) -> Option<SocketAddr> {
+    let file = File::open(beside(&store.canonicalize().ok()?, ".server")).ok()?;
+    // Whoever can lock it sees what an ended server has left.
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Err(rustix::io::Errno::WOULDBLOCK) => read(file).1,
+        _ => None,
+    }
 }
+
+/// What a server has written: its process, and where it listens.
+fn read(file: File) -> (Option<u32>, Option<SocketAddr>) {
+    let mut text = String::new();
+    // A few words for people and for the command; without them all goes on.
+    let _ = file.take(MAX_WORDS).read_to_string(&mut text);
+    let mut words = text.split_whitespace();
+    (words.next().and_then(|word| word.parse().ok()), words.next().and_then(|word| word.parse().ok()))
+}
+
+/// More than a process and an address have.
+const MAX_WORDS: u64 = 200;
 
 /// A file beside a store's, named after it.
 pub(crate) fn beside(store: &Path, ending: &str) -> PathBuf {
@@ -82,7 +114,12 @@ mod tests {
                 matches!(&refused, ServeError::StoreInUse { process: Some(pid), .. } if *pid == std::process::id())
             );
         }
+        assert_eq!(server_of(&other), None);
+        let address = "127.0.0.1:7878".parse().unwrap();
+        owner.announce(address).unwrap();
+        assert_eq!(server_of(&other), Some(address));
         drop(owner);
+        assert_eq!(server_of(&other), None);
         StoreOwner::of(&store).unwrap();
     }
 }

@@ -73,10 +73,10 @@ async fn nobody_gets_in_without_a_key_that_is_known() {
     let server = TestServer::start().await;
     let key = server.key("ana", Role::User).await;
     let shown = async |authorization: &str| {
-        let request = server.nobody().request(Method::GET, "/v1/caller").header("authorization", authorization);
+        let request = server.nobody().request(Method::GET, "/v1/me").header("authorization", authorization);
         Answer::of(request).await
     };
-    let refused = server.nobody().get("/v1/caller").await;
+    let refused = server.nobody().get("/v1/me").await;
     refused.expect_problem(401, "UNAUTHENTICATED");
     assert_eq!(refused.headers["www-authenticate"], "Bearer");
     let other = format!("Bearer {}x", &key[..key.len() - 1]);
@@ -93,12 +93,12 @@ async fn nobody_gets_in_without_a_key_that_is_known() {
 async fn a_key_that_is_revoked_is_no_longer_known() {
     let server = TestServer::start().await;
     let ana = server.user("ana").await;
-    ana.get("/v1/caller").await.expect(200);
+    ana.get("/v1/me").await.expect(200);
     let number = server.store.keys().await.unwrap()[0].number;
     server.store.revoke_key(number).await.unwrap();
     // A server may remember a key for a second.
     let give_up = Instant::now() + LONG_ENOUGH;
-    while ana.get("/v1/caller").await.status != 401 {
+    while ana.get("/v1/me").await.status != 401 {
         assert!(Instant::now() < give_up, "the key still works");
         sleep(std::time::Duration::from_millis(20)).await;
     }
@@ -110,9 +110,9 @@ async fn a_service_may_name_its_user_and_a_user_may_not() {
     let service = server.asker("platform", Role::Service).await;
     let user = server.user("ana").await;
     let named = async |asker: &support::Asker, name: &str| {
-        Answer::of(asker.request(Method::GET, "/v1/caller").header("buildlock-holder", name)).await
+        Answer::of(asker.request(Method::GET, "/v1/me").header("buildlock-holder", name)).await
     };
-    assert_eq!(service.get("/v1/caller").await.expect(200)["holder"], "platform");
+    assert_eq!(service.get("/v1/me").await.expect(200)["holder"], "platform");
     assert_eq!(named(&service, "J%C3%BCrgen%20%F0%9F%8F%97").await.expect(200)["holder"], "Jürgen 🏗");
     for bad in ["", "%", "%zz", "%C3", "%0A", &"a".repeat(201)] {
         let problem = named(&service, bad).await.expect_problem(422, "INVALID_REQUEST");
@@ -163,10 +163,10 @@ async fn a_link_signs_a_person_in_once_and_the_page_asks_for_itself_only() {
     assert_eq!(again.status, 403);
     assert!(again.body.contains("buildlock sign-in"), "{again:?}");
 
-    assert_eq!(page.ask(Method::GET, "/v1/caller", &[]).await.expect(200)["role"], "operator");
-    page.ask(Method::GET, "/v1/caller", &[("sec-fetch-site", "same-origin")]).await.expect(200);
-    page.ask(Method::GET, "/v1/caller", &[("sec-fetch-site", "cross-site")]).await.expect_problem(403, "FORBIDDEN");
-    page.ask(Method::GET, "/v1/caller", &[("origin", "https://evil.example")]).await.expect_problem(403, "FORBIDDEN");
+    assert_eq!(page.ask(Method::GET, "/v1/me", &[]).await.expect(200)["role"], "operator");
+    page.ask(Method::GET, "/v1/me", &[("sec-fetch-site", "same-origin")]).await.expect(200);
+    page.ask(Method::GET, "/v1/me", &[("sec-fetch-site", "cross-site")]).await.expect_problem(403, "FORBIDDEN");
+    page.ask(Method::GET, "/v1/me", &[("origin", "https://evil.example")]).await.expect_problem(403, "FORBIDDEN");
     let change = "/v1/sign-in-links";
     page.ask(Method::POST, change, &[]).await.expect_problem(403, "FORBIDDEN");
     page.ask(Method::POST, change, &[("origin", "https://evil.example")]).await.expect_problem(403, "FORBIDDEN");
@@ -175,7 +175,7 @@ async fn a_link_signs_a_person_in_once_and_the_page_asks_for_itself_only() {
     let out = page.ask(Method::POST, "/v1/sign-out", &[("origin", &own)]).await;
     assert_eq!(out.status, 204);
     assert!(out.headers[SET_COOKIE].to_str().unwrap().contains("Max-Age=0"));
-    page.ask(Method::GET, "/v1/caller", &[]).await.expect_problem(401, "UNAUTHENTICATED");
+    page.ask(Method::GET, "/v1/me", &[]).await.expect_problem(401, "UNAUTHENTICATED");
 }
 
 #[tokio::test]
@@ -187,7 +187,7 @@ async fn a_session_ends_with_its_key() {
     let key = server.store.keys().await.unwrap().remove(0);
     server.store.revoke_key(key.number).await.unwrap();
     let give_up = Instant::now() + LONG_ENOUGH;
-    while page.ask(Method::GET, "/v1/caller", &[]).await.status != 401 {
+    while page.ask(Method::GET, "/v1/me", &[]).await.status != 401 {
         assert!(Instant::now() < give_up, "the session still works");
         sleep(std::time::Duration::from_millis(20)).await;
     }
@@ -208,7 +208,7 @@ async fn only_an_operator_makes_links() {
 #[tokio::test]
 async fn every_answer_tells_browsers_to_be_careful() {
     let server = TestServer::start().await;
-    for path in ["/", "/livez", "/v1/caller", "/nowhere", "/openapi.json"] {
+    for path in ["/", "/livez", "/v1/me", "/nowhere", "/openapi.json"] {
         let headers = server.nobody().get(path).await.headers;
         assert!(headers["content-security-policy"].to_str().unwrap().contains("frame-ancestors 'none'"), "{path}");
         assert_eq!(headers["x-content-type-options"], "nosniff", "{path}");

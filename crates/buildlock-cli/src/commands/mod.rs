@@ -8,6 +8,7 @@ pub(crate) mod lock;
 pub(crate) mod projects;
 pub(crate) mod run;
 pub(crate) mod serve;
+pub(crate) mod sign_in;
 pub(crate) mod status;
 pub(crate) mod store;
 mod table;

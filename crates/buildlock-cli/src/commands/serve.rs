@@ -31,12 +31,13 @@ async fn serve(global: &Global, options: cli::Serve) -> Result<(), Failure> {
     allow_many_files();
     let store = place::open_file(global).await?;
     let path = std::path::absolute(store.path())?;
-    let _owner = StoreOwner::of(&path)?;
+    let owner = StoreOwner::of(&path)?;
     let key = OperatorKey::find_or_make(&store, &path, &place::holder(global, &store)?).await?;
     let operations = config.operations.keys().map(ToString::to_string).collect();
     let mut options = Options::new(config);
     options.workspaces = path.with_file_name("workspaces");
     let server = Server::bind(options, Arc::new(store)).await?;
+    owner.announce(server.local_addr())?;
     let serving = Serving {
         url: format!("http://{}", server.local_addr()),
         store: path,

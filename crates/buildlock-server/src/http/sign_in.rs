@@ -3,9 +3,10 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use buildlock::wire::SignInLinkJson;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -16,27 +17,12 @@ use crate::problem::Problem;
 use crate::session::{LINK_LIFE, SESSION_LIFE};
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(make_link))
-        .routes(routes!(sign_in))
-        .routes(routes!(sign_out))
-        .routes(routes!(who))
-}
-
-/// A link to sign in with.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct SignInLink {
-    /// Works once.
-    url: String,
-    /// Until when it works.
-    #[schema(value_type = String, format = DateTime)]
-    expires_at: Timestamp,
+    OpenApiRouter::new().routes(routes!(make_link)).routes(routes!(sign_in)).routes(routes!(sign_out))
 }
 
 /// Makes a link with which somebody signs in to the page, once, as the caller. The operator's to do.
 #[utoipa::path(post, path = "/v1/sign-in-links", tag = "sign-in", responses(
-    (status = 201, body = SignInLink),
+    (status = 201, body = SignInLinkJson),
     (status = 401, description = "UNAUTHENTICATED"),
     (status = 403, description = "FORBIDDEN"),
 ))]
@@ -46,7 +32,7 @@ async fn make_link(State(app): State<App>, caller: Caller) -> Result<impl IntoRe
         tracing::error!(%error, "no random bytes for a link");
         Problem::internal()
     })?;
-    Ok((StatusCode::CREATED, axum::Json(SignInLink { url, expires_at: Timestamp::now() + LINK_LIFE })))
+    Ok((StatusCode::CREATED, axum::Json(SignInLinkJson { url, expires_at: Timestamp::now() + LINK_LIFE })))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -86,25 +72,6 @@ async fn sign_out(State(app): State<App>, _: Caller, headers: HeaderMap) -> impl
         app.sessions.sign_out(secret);
     }
     (StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie(&app, "", 0))])
-}
-
-/// Whom the server takes the caller for.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct CallerJson {
-    /// In whose name the caller asks.
-    holder: String,
-    /// What the caller may do: `user`, `service` or `operator`.
-    role: &'static str,
-}
-
-/// Whom the server takes the caller for.
-#[utoipa::path(get, path = "/v1/caller", tag = "sign-in", responses(
-    (status = 200, body = CallerJson),
-    (status = 401, description = "UNAUTHENTICATED"),
-))]
-async fn who(caller: Caller) -> impl IntoResponse {
-    axum::Json(CallerJson { holder: caller.holder.to_string(), role: caller.role.as_str() })
 }
 
 /// The cookie that a browser is to keep: no script sees it, and no other site's page makes a browser send it.

@@ -27,7 +27,7 @@ use crate::keys::Role;
 use crate::store::{Answer, Deleted, EventId, Finding, LockStore, News, Recorded, Retention, Status, Watcher};
 use crate::wire::{
     CheckupJson, ForceUnlockJson, HistoryJson, LockRequestJson, MeJson, NewProjectJson, PAGE_LIMIT, ProjectJson,
-    ProjectsJson, RetentionJson, SettledJson, TokenJson,
+    ProjectsJson, RetentionJson, SettledJson, SignInLinkJson, TokenJson,
 };
 
 /// The environment variable with the key that shows a server who its client is.
@@ -101,6 +101,17 @@ impl RemoteStore {
     /// What the server lets its client do.
     pub fn role(&self) -> Role {
         self.inner.me.role
+    }
+
+    /// Asks for a link with which somebody signs in to the server's page, once, as the owner of the key: an
+    /// operator.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the server cannot answer, or does not let its client do this.
+    pub async fn sign_in_link(&self) -> Result<SignInLinkJson, StoreError> {
+        let reply = self.ask(Ask::new(Method::POST, "/v1/sign-in-links")).await?;
+        json(&good(&self.inner.client, reply)?)
     }
 
     async fn ask(&self, ask: Ask) -> Result<Reply, StoreError> {

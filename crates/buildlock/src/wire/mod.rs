@@ -21,7 +21,7 @@ pub use self::event::{EventJson, HistoryJson};
 pub use self::lease::{EndedJson, ForceUnlockJson, LeaseJson, LockJson, LockRequestJson, PlaceJson, TokenJson};
 pub use self::problem::ProblemJson;
 pub use self::project::{NewProjectJson, ProjectJson, ProjectsJson, WaiterJson};
-pub use self::server::{CheckupJson, MeJson, RetentionJson, SettledJson};
+pub use self::server::{CheckupJson, MeJson, RetentionJson, SettledJson, SignInLinkJson};
 
 /// The header with the store's time, in RFC 3339: the times in an answer are to be read against it.
 pub const TIME_HEADER: &str = "buildlock-time";

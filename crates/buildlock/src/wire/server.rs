@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use buildlock_core::Holder;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -25,6 +26,17 @@ pub struct MeJson {
     /// The newest event.
     #[schema(value_type = u64)]
     pub newest_event: EventId,
+}
+
+/// A link with which somebody signs in to a server's page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SignInLinkJson {
+    /// It works once.
+    pub url: String,
+    /// Until when it works.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
 }
 
 /// What time had made due is done.
