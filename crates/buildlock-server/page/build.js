@@ -228,7 +228,7 @@ class BuildView {
     showStatus(at["build-status"], at["build-word"], build.status);
     at.result.setAttribute("aria-busy", String(build.status === "running"));
     at.outcome.hidden = build.status === "running";
-    at.outcome.textContent = [`Took ${duration(ms)}.`, build.reason].filter(Boolean).join(" ");
+    at.outcome.textContent = build.reason ? `Ended after ${duration(ms)}: ${build.reason}` : `Took ${duration(ms)}.`;
     at.cancel.hidden = build.status !== "running" || build.holder !== this.#me;
     this.#drawSite(build);
   }
