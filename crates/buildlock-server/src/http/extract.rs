@@ -58,6 +58,10 @@ async fn body(request: Request, app: &App) -> Result<Bytes, Problem> {
 }
 
 fn parsed<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
+    // To serde, a list may be a record as well.
+    if json.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::invalid("body", "the body is a list; it must be an object"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(json);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();

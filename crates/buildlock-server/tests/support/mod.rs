@@ -2,12 +2,15 @@
 //! to ask it that go through real sockets.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+#[path = "../../../buildlock/tests/support/clock.rs"]
+pub(crate) mod clock;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buildlock::{KeyHash, KeyStore, Role, SqliteStore, fresh_key};
+use buildlock::{Clock, KeyHash, KeyStore, Role, SqliteStore, SystemClock, fresh_key};
 use buildlock_server::{Config, Options, ServeError, Server, Stop};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::Value;
@@ -37,8 +40,13 @@ impl TestServer {
 
     /// With settings of its own.
     pub(crate) async fn start_with(change: impl FnOnce(&mut Options)) -> Self {
+        Self::start_at(Arc::new(SystemClock), change).await
+    }
+
+    /// On a store whose time the test moves, and with settings of its own.
+    pub(crate) async fn start_at(clock: Arc<dyn Clock>, change: impl FnOnce(&mut Options)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(folder.path().join("locks.db")).await.unwrap();
+        let store = SqliteStore::open_with_clock(folder.path().join("locks.db"), clock).await.unwrap();
         let mut options = Options::new(Config::without_file(folder.path()));
         options.config.server.listen.set_port(0);
         change(&mut options);
