@@ -56,18 +56,19 @@ const MESSAGE_CHARS = 120;
 
 const query = (parameters) => new URLSearchParams(parameters).toString();
 
-// A browser takes a path's segment of one or two dots away, encoded or not.
-const dots = (project) => project === "." || project === "..";
+// A browser takes a segment of one or two dots out of a path, encoded or not; a character that no id has
+// guards it.
+const GUARD = "\u007f";
+
+const segment = (project) => encodeURIComponent(/^\.\.?$/.test(project) ? project + GUARD : project);
 
 /** Where the page of a project is. */
-export const pageOf = (project) =>
-  dots(project) ? `/build?${query({ project })}` : `/build/${encodeURIComponent(project)}`;
+export const pageOf = (project) => `/build/${segment(project)}`;
 
-/** The project that an address of the page names; null if it names none. */
-export function projectOf({ pathname, search }) {
-  if (pathname === "/build") return new URLSearchParams(search).get("project") || null;
+/** The project that a path of the page names; null if it names none. */
+export function projectOf(path) {
   try {
-    return decodeURIComponent(pathname.slice("/build/".length)) || null;
+    return decodeURIComponent(path.slice("/build/".length)).replace(GUARD, "") || null;
   } catch {
     return null;
   }
@@ -82,14 +83,8 @@ export const projects = (limit) => get(`/v1/projects?${query({ limit })}`);
 
 /** A project; null if there is none, or none that the caller may see. */
 export async function project(id) {
-  if (dots(id)) {
-    // What stands before it in the list: "-" comes before ".".
-    const after = `${id.slice(0, -1)}-\u{10ffff}`;
-    const { projects } = await get(`/v1/projects?${query({ after, limit: 10 })}`);
-    return projects.find((other) => other.project === id) ?? null;
-  }
   try {
-    return await get(`/v1/projects/${encodeURIComponent(id)}`);
+    return await get(`/v1/projects/${segment(id)}`);
   } catch (error) {
     if (error.code === "PROJECT_NOT_FOUND") return null;
     throw error;
@@ -127,8 +122,7 @@ export async function start({ project, operation, prompt, wait, key, signal }) {
 
 /** Takes a request back that waits in line. If that fails, its place goes by itself a little later. */
 export async function withdraw(project, key) {
-  if (dots(project)) return;
-  await send("DELETE", `/v1/projects/${encodeURIComponent(project)}/lock/requests/${key}`).catch(() => {});
+  await send("DELETE", `/v1/projects/${segment(project)}/lock/requests/${key}`).catch(() => {});
 }
 
 export const cancel = (id) => send("POST", `/v1/builds/${id}/cancel`);

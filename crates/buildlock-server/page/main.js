@@ -39,7 +39,7 @@ async function show() {
   caller.querySelector("[data-name]").textContent = me.holder;
   caller.hidden = false;
   if (location.pathname === "/") return showProjects(main, me, failed);
-  const project = api.projectOf(location);
+  const project = api.projectOf(location.pathname);
   if (!project) return trouble("No such page", "This address names no project.");
   return showBuild(main, me, project, failed);
 }

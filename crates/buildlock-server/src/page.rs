@@ -21,11 +21,7 @@ const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; f
 
 pub(crate) fn routes() -> Router<App> {
     // The page itself reads from its address what it shows: any text is a project's id.
-    Router::new()
-        .route("/", get(index))
-        .route("/build", get(index))
-        .route("/build/{*project}", get(index))
-        .route("/page/{file}", get(file))
+    Router::new().route("/", get(index)).route("/build/{*project}", get(index)).route("/page/{file}", get(file))
 }
 
 async fn index(headers: HeaderMap) -> Response {

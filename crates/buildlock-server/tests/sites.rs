@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use buildlock::{LockStore, ProjectId, Role};
+use buildlock_server::Config;
 use reqwest::Method;
 use support::{Answer, TestServer};
 
@@ -59,6 +60,21 @@ async fn a_project_without_a_site_says_so() {
     shows_none.store.create_project(&"my-site".parse().unwrap(), &"ana".parse().unwrap()).await.unwrap();
     let ana = shows_none.user("ana").await;
     ana.get("/sites?project=my-site").await.expect_problem(404, "SITE_NOT_FOUND");
+}
+
+#[test]
+fn a_folder_that_is_not_in_the_workspace_is_refused_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |value: &str| {
+        let file = folder.path().join("buildlock.toml");
+        fs::write(&file, format!("[sites]\nfolder = {value}\n")).unwrap();
+        Config::read(&file).map(|config| config.sites.folder).map_err(|error| error.to_string())
+    };
+    assert_eq!(read("\"dist/site\""), Ok(Some("dist/site".into())));
+    for bad in ["\"\"", "\"..\"", "\"/etc\"", "\"a/../../b\"", "\"./site\"", "\"a\\u0000b\"", "3"] {
+        let error = read(bad).unwrap_err();
+        assert!(error.contains("buildlock.toml:2: \"folder\" in [sites] is "), "{bad}: {error}");
+    }
 }
 
 /// The address to which somebody is sent who may see the site.
