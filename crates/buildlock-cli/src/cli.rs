@@ -80,6 +80,7 @@ pub(crate) enum Command {
     #[command(after_help = manual::SERVE)]
     Serve(Serve),
     /// Print a new link to a server's page, which signs in once
+    #[command(after_help = manual::SIGN_IN)]
     SignIn,
     /// Make the store, or bring it up to this version
     #[command(after_help = manual::MIGRATE)]

@@ -155,6 +155,16 @@ Exit codes:
   2   usage, or settings that are not understood
   69  the store's file cannot be used, or another server has it";
 
+pub(crate) const SIGN_IN: &str = "\
+Examples:
+  buildlock sign-in                                    to the server that stands on this store
+  buildlock sign-in --store https://locks.example.com  to another, with an operator's BUILDLOCK_API_KEY
+
+Exit codes:
+  0   the link is printed: it works once, for a quarter of an hour
+  69  no server stands on this store, or it cannot be reached
+  77  the key is not an operator's";
+
 pub(crate) const MIGRATE: &str = "\
 Examples:
   buildlock migrate           make the store, or bring it up to this version

@@ -11,6 +11,7 @@ use buildlock::{KeyHash, StoreError};
 use hyper::server::conn::http1::{self, Parts};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::net::sockopt;
 use sd_notify::NotifyState;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -237,8 +238,9 @@ async fn serve_connection(
     stop: Stop,
     _slot: OwnedSemaphorePermit,
 ) {
-    // Without it an answer may wait for the client's acknowledgement of the one before.
-    let _ = stream.set_nodelay(true);
+    if let Err(error) = set_up(&stream) {
+        tracing::debug!(%error, "a connection stays as the system has set it up");
+    }
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
@@ -269,6 +271,19 @@ async fn serve_connection(
             .await;
         }
     }
+}
+
+/// How long a client may take nothing of what it is sent, or be silent to the system's own questions, before
+/// it counts as gone.
+const GONE_AFTER: Duration = Duration::from_secs(60);
+
+fn set_up(stream: &TcpStream) -> io::Result<()> {
+    // Without it an answer may wait for the client's acknowledgement of the one before.
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, GONE_AFTER)?;
+    sockopt::set_tcp_user_timeout(stream, GONE_AFTER.as_millis() as u32)?;
+    Ok(())
 }
 
 /// How much of what a client sends is kept until it is read: the largest head. What a head may have is less,

@@ -69,6 +69,25 @@ async fn a_page_of_another_origin_may_change_nothing_even_with_a_key() {
 }
 
 #[tokio::test]
+async fn a_page_of_an_allowed_origin_may_read_what_it_is_answered_and_no_other_may() {
+    let server = TestServer::start_with(|options| {
+        options.config.server.allowed_origins.push("https://app.example.com".to_owned());
+    })
+    .await;
+    let preflight = async |origin: &str| {
+        let request = server.nobody().request(Method::OPTIONS, "/v1/projects/p/lock").header("origin", origin);
+        let request = request.header("access-control-request-method", "POST");
+        Answer::of(request.header("access-control-request-headers", "authorization,idempotency-key")).await
+    };
+    let allowed = preflight("https://app.example.com").await;
+    assert_eq!(allowed.headers["access-control-allow-origin"], "https://app.example.com");
+    assert!(allowed.headers["access-control-allow-headers"].to_str().unwrap().contains("idempotency-key"));
+    assert!(!preflight("https://evil.example").await.headers.contains_key("access-control-allow-origin"));
+    let plain = TestServer::start().await.nobody().get("/livez").await;
+    assert!(!plain.headers.contains_key("access-control-allow-origin"));
+}
+
+#[tokio::test]
 async fn nobody_gets_in_without_a_key_that_is_known() {
     let server = TestServer::start().await;
     let key = server.key("ana", Role::User).await;

@@ -13,10 +13,15 @@ pub(crate) mod sign_in;
 pub(crate) mod sse;
 mod store;
 
+use std::time::Duration;
+
 use axum::Router;
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{from_fn, from_fn_with_state};
+use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
+use tower_http::cors::CorsLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -53,7 +58,43 @@ pub(crate) fn router(app: App) -> Router {
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(CatchPanicLayer::custom(observe::panicked))
         .layer(CompressionLayer::new())
+        .layer(option_layer(other_origins(&app)))
         .layer(from_fn_with_state(app.clone(), guard::guard))
         .layer(from_fn(observe::observe))
         .with_state(app)
 }
+
+/// Lets the pages of the allowed origins read the answers. What they may change is checked in `guard.rs`.
+fn other_origins(app: &App) -> Option<CorsLayer> {
+    let origins = &app.config.server.allowed_origins;
+    let origins: Vec<_> = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
+    (!origins.is_empty()).then(|| {
+        CorsLayer::new()
+            .allow_origin(origins)
+            .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+            .allow_headers(ASKED_WITH)
+            .expose_headers(ANSWERED_WITH)
+            .max_age(PREFLIGHT_LIFE)
+    })
+}
+
+const ASKED_WITH: [HeaderName; 8] = [
+    header::AUTHORIZATION,
+    header::CONTENT_TYPE,
+    header::ACCEPT,
+    HeaderName::from_static("prefer"),
+    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("last-event-id"),
+    HeaderName::from_static("buildlock-holder"),
+    HeaderName::from_static("x-request-id"),
+];
+
+const ANSWERED_WITH: [HeaderName; 4] = [
+    header::LOCATION,
+    header::RETRY_AFTER,
+    HeaderName::from_static("buildlock-build"),
+    HeaderName::from_static("x-request-id"),
+];
+
+/// How long a browser need not ask again whether it may ask.
+const PREFLIGHT_LIFE: Duration = Duration::from_secs(600);
