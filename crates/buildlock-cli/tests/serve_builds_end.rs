@@ -241,3 +241,50 @@ async fn builds_that_outlast_the_drain_time_are_cancelled() {
     assert_eq!(ended["status"], "cancelled");
     assert_eq!(ended["reason"], "the server was stopped, and it did not end within the drain time");
 }
+
+/// Rule 4: the place belongs to the request, not to the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_can_be_repeated_keeps_its_place_when_the_call_or_the_server_ends() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&["lock", "p"]);
+    let mut server = Server::with_scripts(&sandbox, &[Script("generate", "true", "")]);
+    let order = |server: &Server| server.order("p", "generate").header("idempotency-key", "mine");
+    let first_in_line = || sandbox.status("p")["queue"][0]["queuedAt"].clone();
+    let waiting = tokio::spawn(order(&server).send());
+    await_that("it waits", || !first_in_line().is_null());
+    let since = first_in_line();
+    waiting.abort();
+    let waiting = tokio::spawn(order(&server).send());
+    server.signal("TERM");
+    assert_eq!(server.end(), Some(0));
+    if let Ok(answer) = waiting.await.unwrap() {
+        assert_eq!(json_of(answer, 503).await["code"], "STOPPING");
+    }
+    let server = Server::start(&sandbox);
+    let waiting = tokio::spawn(order(&server).send());
+    let another = tokio::spawn(server.order("p", "generate").send());
+    await_that("both wait", || sandbox.status("p")["queue"].as_array().unwrap().len() == 2);
+    assert_eq!(first_in_line(), since);
+    sandbox.ok(&["unlock", "p", "--token", "1"]);
+    let first = json_of(waiting.await.unwrap().unwrap(), 200).await;
+    let second = json_of(another.await.unwrap().unwrap(), 200).await;
+    assert!(first["token"].as_u64() < second["token"].as_u64(), "{first} {second}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_runs_no_more_builds_than_it_is_set_to() {
+    let sandbox = Sandbox::new();
+    let settings = "[builds]\nmax_running = 1\n[operations.generate]\ncommand = [\"bash\", \"-c\", \"until [ -e go ]; do sleep 0.01; done\"]";
+    let server = Server::with_settings(&sandbox, settings);
+    let first = server.begin("p", "generate").await;
+    let body = json!({"projectId": "q"});
+    let answer = server.request(Method::POST, "/api/generate").json(&body).send().await.unwrap();
+    assert_eq!(json_of(answer, 503).await["code"], "OVERLOADED");
+    assert_eq!(sandbox.status("q")["buildStatus"], "idle");
+    // Whoever waits gets its turn here as well.
+    let second = tokio::spawn(server.order("q", "generate").send());
+    await_that("the second has its lock", || sandbox.status("q")["buildStatus"] == "processing");
+    fs::write(sandbox.path().join("go"), "").unwrap();
+    assert_eq!(server.ended(&first).await["status"], "succeeded");
+    assert_eq!(json_of(second.await.unwrap().unwrap(), 200).await["status"], "succeeded");
+}

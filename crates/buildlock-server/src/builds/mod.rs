@@ -20,8 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use buildlock::{
-    Build, BuildEnd, BuildId, BuildStatus, Command, Holder, LockService, Operation, ProjectId, Reason, RequestId,
-    StoreError,
+    Build, BuildEnd, BuildId, BuildStatus, Command, Holder, LockService, Operation, ProjectId, Reason, StoreError,
 };
 use buildlock_supervise::kill_marked;
 use tokio::sync::{Semaphore, watch};
@@ -29,7 +28,6 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 pub(crate) use self::follow::Followed;
-use self::start::Starting;
 pub(crate) use self::start::{BuildOrder, StartError, Started};
 pub(crate) use self::upstream::UpstreamAnswer;
 use crate::ServerStore;
@@ -81,15 +79,17 @@ struct Inner {
     under_way: Mutex<UnderWay>,
     /// Changes when a build has ended.
     ended: watch::Sender<()>,
+    /// Whether no more builds are started.
+    draining: watch::Sender<bool>,
     pruning: AbortHandle,
 }
 
 /// What goes on now.
 #[derive(Default)]
 struct UnderWay {
-    starting: HashMap<RequestId, Arc<Starting>>,
+    /// How many orders are on their way to a build.
+    starting: usize,
     running: HashMap<BuildId, Arc<Running>>,
-    is_draining: bool,
 }
 
 /// A build that runs, as others reach it.
@@ -148,15 +148,11 @@ impl Builds {
             slots: Arc::new(Semaphore::new(config.builds.max_running)),
             under_way: Mutex::default(),
             ended: watch::Sender::default(),
+            draining: watch::Sender::new(false),
             config: config.builds.clone(),
             pruning,
         };
         Self { inner: Arc::new(inner) }
-    }
-
-    /// The operations that have a builder.
-    pub(crate) fn operations(&self) -> impl Iterator<Item = &Operation> {
-        self.inner.operations.keys()
     }
 
     /// The folder in which a project's builds work.
@@ -241,13 +237,10 @@ impl Builds {
     /// Starts no more builds; gives those that run this long to end by themselves, then cancels them.
     /// Returns when none is left.
     pub(crate) async fn drain(&self, patience: Duration) {
-        let waiting: Vec<_> = {
-            let mut under_way = self.under_way();
-            under_way.is_draining = true;
-            under_way.starting.values().cloned().collect()
-        };
-        for starting in waiting {
-            starting.give_up();
+        {
+            // Whoever looks at it does so under this lock, or is told.
+            let _under_way = self.under_way();
+            self.inner.draining.send_replace(true);
         }
         let mut ended = self.inner.ended.subscribe();
         let all_have_ended = async |ended: &mut watch::Receiver<()>| {
@@ -268,7 +261,7 @@ impl Builds {
 
     fn is_idle(&self) -> bool {
         let under_way = self.under_way();
-        under_way.running.is_empty() && under_way.starting.is_empty()
+        under_way.running.is_empty() && under_way.starting == 0
     }
 
     fn running(&self, build: BuildId) -> Option<Arc<Running>> {

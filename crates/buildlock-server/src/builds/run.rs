@@ -1,15 +1,17 @@
 //! One build from its start to its end.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use buildlock::{Build, BuildEnd, BuildStatus, LeaseGuard, LockError, Loss, StoreError, since_boot};
+use futures_util::FutureExt;
 use serde_json::{Map, Value};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::log::Log;
-use super::{Builds, Running};
+use super::{Builds, Running, kill_builds};
 use crate::config::{Builder, OperationConfig};
 use crate::metrics::{self, RunningBuild};
 
@@ -108,9 +110,20 @@ impl Run {
         let inner = &self.builds.inner;
         let counted = RunningBuild::new();
         let (log, writing) = Log::begin(Arc::clone(&inner.store), id, Arc::clone(&self.running), &inner.config);
-        let end = match &self.operation.builder {
-            Builder::Command(command) => self.command(command, &lease, &log).await,
-            Builder::Upstream(url) => self.upstream(url, &lease, &log).await,
+        let build = async {
+            match &self.operation.builder {
+                Builder::Command(command) => self.command(command, &lease, &log).await,
+                Builder::Upstream(url) => self.upstream(url, &lease, &log).await,
+            }
+        };
+        let end = match AssertUnwindSafe(build).catch_unwind().await {
+            Ok(end) => end,
+            Err(_) => {
+                // Its project would be locked, and the build shown as running, until the server ends.
+                kill_builds([id].into_iter()).await;
+                let reason = Some("buildlock itself failed; its own log says more".to_owned());
+                BuildEnd { status: BuildStatus::Failed, exit_code: None, reason }
+            }
         };
         drop(log);
         // It fails only if it panics, which is in the log of the server then.

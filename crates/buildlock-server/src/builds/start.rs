@@ -1,22 +1,24 @@
 //! From an order to a build that runs.
 //!
-//! A request is started once, whoever sends it how often: those who send it again while it is under way
-//! join it (rule 4). A caller that goes away while it waits in line keeps its place for a while if its
-//! request can be repeated, that is, has an id that the caller knows.
+//! A request has one build, whoever sends it how often (rule 4). Whoever waits in line goes away when its
+//! caller does. If the caller knows the request's id, nothing is taken back then: the ticket lives on for
+//! a while, so that the request can be repeated, at the next server if this one stops. From the turn on
+//! the caller is not needed any more.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use buildlock::{
-    Build, BuildId, Holder, LeaseGuard, LockError, LockRequest, Message, NewBuild, Operation, ProjectId, RequestId,
-    StoreError, TICKET_LIFE, Wait,
+    Build, BuildId, Command, Holder, IfLocked, KEEP_IN_TOUCH_EVERY, LeaseGuard, LockError, LockRequest, Message,
+    NewBuild, News, Operation, Outcome, Place, ProjectId, RequestId, StoreError, Wait,
 };
 use serde_json::{Map, Value};
-use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::run::Run;
 use super::{Builds, Running};
+use crate::ServerStore;
+use crate::config::OperationConfig;
 
 /// A build that somebody wants.
 #[derive(Debug, Clone)]
@@ -25,6 +27,8 @@ pub(crate) struct BuildOrder {
     pub(crate) operation: Operation,
     /// Who asks, and will hold the lease.
     pub(crate) holder: Holder,
+    /// Whether the project must be the holder's own.
+    pub(crate) only_own: bool,
     /// A word to those who find the project locked.
     pub(crate) message: Message,
     /// The request's id, if the caller has chosen one and can repeat it.
@@ -48,6 +52,8 @@ pub(crate) struct Started {
 pub(crate) enum StartError {
     #[error("no builder is set for {operation:?}; known: {known}")]
     UnknownOperation { operation: String, known: String },
+    #[error("the project is somebody else's")]
+    NotOwn,
     #[error("the request id was used before for another build; use a new one")]
     RequestReused,
     #[error("as many builds run as this server takes on")]
@@ -60,145 +66,123 @@ pub(crate) enum StartError {
     Store(#[from] StoreError),
 }
 
-/// A request on its way to a build.
-pub(super) struct Starting {
-    /// The build, once it runs; closed without one if there will be none. Its receivers are those who
-    /// wait for it.
-    outcome: watch::Sender<Option<BuildId>>,
-    /// Changes when somebody joins, and when all is to be given up.
-    joined: watch::Sender<()>,
-    gives_up: watch::Sender<bool>,
-    /// How long the place in line is kept when nobody is left who waits.
-    kept_for: Duration,
-}
-
-impl Starting {
-    /// Leaves the line; what has been granted still runs.
-    pub(super) fn give_up(&self) {
-        self.gives_up.send_replace(true);
-    }
-
-    /// Resolves when nobody waits for it any more and its time to be taken up again is over, or the
-    /// server is about to stop.
-    async fn abandoned(&self) -> StartError {
-        let mut gives_up = self.gives_up.subscribe();
-        let left_alone = async {
-            loop {
-                self.outcome.closed().await;
-                sleep(self.kept_for).await;
-                if self.outcome.is_closed() {
-                    break;
-                }
-            }
-        };
-        tokio::select! {
-            () = left_alone => {}
-            _ = gives_up.wait_for(|gives_up| *gives_up) => {}
-        }
-        StartError::Stopping
-    }
-}
-
 impl Builds {
     /// Starts a build under its project's lock, waiting in line for as long as the order says. Answers
     /// when it runs and is on record. The request of a build that there is already gives that one.
     ///
-    /// To drop the future does not end the build. It gives up the place in line, after a while if the
-    /// request has an id of the caller's.
+    /// To drop the future gives up the place in line, at once if nobody can repeat the request. It does
+    /// not end the build.
     ///
     /// # Errors
     ///
     /// [`StartError`]; nothing was changed then.
     pub(crate) async fn start(&self, order: BuildOrder) -> Result<Started, StartError> {
-        if !self.inner.operations.contains_key(&order.operation) {
-            let known: Vec<&str> = self.operations().map(Operation::as_str).collect();
-            let known = if known.is_empty() { "none; set one in buildlock.toml".to_owned() } else { known.join(", ") };
-            return Err(StartError::UnknownOperation { operation: order.operation.as_str().to_owned(), known });
-        }
+        let operation = self.operation(&order.operation)?.clone();
+        let starting = self.begin_to_start()?;
         let request = order.request.unwrap_or_else(RequestId::fresh);
-        loop {
-            if order.request.is_some()
-                && let Some(build) = self.inner.store.build_of_request(request).await?
-            {
-                return same(&order, build);
-            }
-            match self.join_or_begin(request, &order)? {
-                Turn::Mine { starting, waiting } => {
-                    // A task of its own: it goes on when this future is dropped.
-                    let started = tokio::spawn(self.clone().begin(request, order, starting)).await;
-                    drop(waiting);
-                    return started.unwrap_or(Err(StartError::Stopping));
-                }
-                Turn::Joined { mut outcome } => {
-                    // Whatever came of it is found by the next look.
-                    let _ = outcome.wait_for(Option::is_some).await;
-                }
-            }
+        if let Some(started) = self.started_before(&order, request).await? {
+            return Ok(started);
         }
-    }
-
-    fn join_or_begin(&self, request: RequestId, order: &BuildOrder) -> Result<Turn, StartError> {
-        let mut under_way = self.under_way();
-        if under_way.is_draining {
-            return Err(StartError::Stopping);
-        }
-        if let Some(starting) = under_way.starting.get(&request) {
-            let outcome = starting.outcome.subscribe();
-            starting.joined.send_replace(());
-            return Ok(Turn::Joined { outcome });
-        }
-        let starting = Arc::new(Starting {
-            outcome: watch::Sender::new(None),
-            joined: watch::Sender::default(),
-            gives_up: watch::Sender::new(false),
-            kept_for: if order.request.is_some() { TICKET_LIFE } else { Duration::ZERO },
-        });
-        under_way.starting.insert(request, Arc::clone(&starting));
-        Ok(Turn::Mine { waiting: starting.outcome.subscribe(), starting })
-    }
-
-    async fn begin(
-        self,
-        request: RequestId,
-        order: BuildOrder,
-        starting: Arc<Starting>,
-    ) -> Result<Started, StartError> {
-        // Whatever happens, nobody joins it any more then.
-        let _left = Left { builds: &self, request };
-        let (lease, slot) = tokio::select! {
-            turn = self.turn(request, &order, &starting) => turn?,
-            abandoned = starting.abandoned() => return Err(abandoned),
-        };
-        let started = self.run(request, order, lease, slot).await?;
-        starting.outcome.send_replace(Some(started.build.id));
-        Ok(started)
-    }
-
-    /// The project's lock, and room for one more build.
-    async fn turn(
-        &self,
-        request: RequestId,
-        order: &BuildOrder,
-        starting: &Starting,
-    ) -> Result<(LeaseGuard, OwnedSemaphorePermit), StartError> {
-        let over_at = Instant::now() + order.wait.get();
-        let ttl = self.inner.operations.get(&order.operation).map(|operation| operation.ttl).unwrap_or_default();
         let lock = LockRequest {
             id: request,
             holder: order.holder.clone(),
             operation: order.operation.clone(),
             message: order.message.clone(),
-            ttl,
+            ttl: operation.ttl,
         };
-        let mut joined = starting.joined.subscribe();
-        let lease = self.inner.service.lock(&order.project, lock, order.wait).await?;
-        let slot = Arc::clone(&self.inner.slots).acquire_owned();
-        let slot = timeout_at(over_at, slot).await.ok().and_then(Result::ok).ok_or(StartError::TooMany)?;
-        // Nobody is there: the build begins when somebody comes back for it, or not at all.
-        while starting.outcome.is_closed() {
-            let _ = joined.changed().await;
+        let over_at = Instant::now() + order.wait.get();
+        self.must_be_own(&order).await?;
+        if order.wait != Wait::NONE {
+            self.wait_in_line(&order, &lock, over_at).await?;
         }
-        Ok((lease, slot))
+        let builds = self.clone();
+        // A task of its own: it goes on when this future is dropped.
+        let start = tokio::spawn(async move {
+            let _starting = starting;
+            let lease = match builds.inner.service.lock(&order.project, lock, Wait::NONE).await {
+                // The same request, sent twice at once, may have come first and be done already.
+                Err(LockError::Lost(loss)) => {
+                    let before = builds.started_before(&order, request).await?;
+                    return before.ok_or(StartError::Lock(LockError::Lost(loss)));
+                }
+                lease => lease?,
+            };
+            // Somebody else may have made the project in the meantime.
+            builds.must_be_own(&order).await?;
+            let slot = Arc::clone(&builds.inner.slots).acquire_owned();
+            let slot = timeout_at(over_at, slot).await.ok().and_then(Result::ok).ok_or(StartError::TooMany)?;
+            builds.run(request, order, operation, lease, slot).await
+        });
+        start.await.unwrap_or(Err(StartError::Stopping))
+    }
+
+    fn operation(&self, operation: &Operation) -> Result<&OperationConfig, StartError> {
+        self.inner.operations.get(operation).ok_or_else(|| {
+            let known: Vec<&str> = self.inner.operations.keys().map(Operation::as_str).collect();
+            let known = if known.is_empty() { "none; set one in buildlock.toml".to_owned() } else { known.join(", ") };
+            StartError::UnknownOperation { operation: operation.as_str().to_owned(), known }
+        })
+    }
+
+    fn begin_to_start(&self) -> Result<BeingStarted, StartError> {
+        let mut under_way = self.under_way();
+        if *self.inner.draining.borrow() {
+            return Err(StartError::Stopping);
+        }
+        under_way.starting += 1;
+        Ok(BeingStarted { builds: self.clone() })
+    }
+
+    /// The build that the request has already.
+    async fn started_before(&self, order: &BuildOrder, request: RequestId) -> Result<Option<Started>, StartError> {
+        match self.inner.store.build_of_request(request).await? {
+            Some(build) => same(order, build).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What is nobody's yet may be built: it comes into being.
+    async fn must_be_own(&self, order: &BuildOrder) -> Result<(), StartError> {
+        if order.only_own
+            && let Some(status) = self.inner.store.status(&order.project).await?
+            && status.owner != order.holder
+        {
+            return Err(StartError::NotOwn);
+        }
+        Ok(())
+    }
+
+    /// Waits in line until the project is locked for the request.
+    async fn wait_in_line(&self, order: &BuildOrder, lock: &LockRequest, over_at: Instant) -> Result<(), StartError> {
+        let store = &self.inner.store;
+        let project = &order.project;
+        let mut draining = self.inner.draining.subscribe();
+        let turn = store.watch(project, News::Turn(lock.id));
+        let mut taken_back =
+            TakeBack { store: Arc::clone(store), project, request: lock.id, is_due: order.request.is_none() };
+        loop {
+            let command = Command::Lock { request: lock.clone(), if_locked: IfLocked::Queue };
+            let place: Place = match store.apply(project, command).await?.outcome {
+                Outcome::Held(_) => {
+                    taken_back.is_due = false;
+                    return Ok(());
+                }
+                Outcome::Queued(place) => place,
+                outcome => {
+                    taken_back.is_due = false;
+                    return Err(LockError::from(outcome).into());
+                }
+            };
+            if Instant::now() >= over_at {
+                taken_back.is_due = true;
+                return Err(LockError::WaitOver(Box::new(place)).into());
+            }
+            tokio::select! {
+                () = turn.changed() => {}
+                () = sleep_until(over_at.min(Instant::now() + KEEP_IN_TOUCH_EVERY)) => {}
+                _ = draining.wait_for(|draining| *draining) => return Err(StartError::Stopping),
+            }
+        }
     }
 
     /// Puts the build on record, and has it run.
@@ -206,12 +190,10 @@ impl Builds {
         &self,
         request: RequestId,
         order: BuildOrder,
+        operation: OperationConfig,
         lease: LeaseGuard,
         slot: OwnedSemaphorePermit,
     ) -> Result<Started, StartError> {
-        let Some(operation) = self.inner.operations.get(&order.operation).cloned() else {
-            return Err(StartError::Stopping);
-        };
         let id = BuildId::fresh();
         let running = Arc::new(Running::new());
         // Before it is on record, so that whoever finds it there can follow it.
@@ -230,7 +212,7 @@ impl Builds {
         }
         let build = recorded?;
         if build.id != id {
-            // Another server's, or one whose answer was lost: it has the lease.
+            // The same request, sent twice at once, has come first: that build has the lease.
             lease.keep();
             return same(&order, build);
         }
@@ -238,14 +220,6 @@ impl Builds {
         tokio::spawn(run.to_the_end(lease, slot));
         Ok(Started { build, is_new: true })
     }
-}
-
-/// What is to be done with a request.
-enum Turn {
-    /// Begin it; the place in line is kept while `waiting` lives.
-    Mine { starting: Arc<Starting>, waiting: watch::Receiver<Option<BuildId>> },
-    /// It is under way.
-    Joined { outcome: watch::Receiver<Option<BuildId>> },
 }
 
 /// A build that there is already, if it is what the order wants.
@@ -258,15 +232,30 @@ fn same(order: &BuildOrder, build: Build) -> Result<Started, StartError> {
     }
 }
 
-/// Takes a request out of those that are under way when it is dropped.
-struct Left<'a> {
-    builds: &'a Builds,
-    request: RequestId,
+/// Counts an order that is under way until it is dropped.
+struct BeingStarted {
+    builds: Builds,
 }
 
-impl Drop for Left<'_> {
+impl Drop for BeingStarted {
     fn drop(&mut self) {
-        self.builds.under_way().starting.remove(&self.request);
+        self.builds.under_way().starting -= 1;
         self.builds.inner.ended.send_replace(());
+    }
+}
+
+/// Takes a request back that nobody can repeat, when it is dropped.
+struct TakeBack<'a> {
+    store: Arc<dyn ServerStore>,
+    project: &'a ProjectId,
+    request: RequestId,
+    is_due: bool,
+}
+
+impl Drop for TakeBack<'_> {
+    fn drop(&mut self) {
+        if self.is_due {
+            self.store.send(self.project, Command::Withdraw { request: self.request });
+        }
     }
 }

@@ -2,6 +2,8 @@
 //! checked when it is read; paths in it are relative to its folder.
 
 mod reader;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -380,16 +382,15 @@ impl CommandBuilder {
 }
 
 fn upstream_url(section: &Section<'_>, url: &str, offset: usize) -> Result<Url, ConfigError> {
-    let bad = |problem: &str| {
-        let allowed = "allowed: a URL such as \"http://127.0.0.1:3000/api/generate\"";
-        section.bad("upstream", offset, format!("is {url:?}, {problem}; {allowed}"))
-    };
+    const ALLOWED: &str = "allowed: a URL such as \"http://127.0.0.1:3000/api/generate\"";
+    let bad = |problem: &str| section.bad("upstream", offset, format!("is {url:?}, {problem}; {ALLOWED}"));
     let parsed = Url::parse(url).map_err(|error| bad(&format!("which is no URL ({error})")))?;
     if !matches!(parsed.scheme(), "http" | "https") {
         return Err(bad("which is not http"));
     }
     if !parsed.username().is_empty() || parsed.password().is_some() {
-        return Err(bad("which has a password in it, which would end up in logs"));
+        // Not repeated here: it would end up in a log.
+        return Err(section.bad("upstream", offset, format!("has a user or a password in it; {ALLOWED}")));
     }
     Ok(parsed)
 }

@@ -117,12 +117,9 @@ async fn run(
     body: Map<String, Value>,
     operation: Option<&'static str>,
 ) -> Result<Response, Problem> {
-    let mut order = order(caller.clone(), body, operation)?;
+    let mut order = order(caller, body, operation)?;
     order.request = request;
     let project = order.project.clone();
-    if app.store.status(&project).await?.is_some_and(|status| !caller.may_see(&status)) {
-        return Err(Problem::project_not_found(&project));
-    }
     let slot = app.waits.take()?;
     let Started { build, is_new } = app.builds.start(order).await.map_err(|error| of_start(&project, error))?;
     if prefers_async(headers) {
@@ -160,7 +157,16 @@ fn order(caller: Caller, mut body: Map<String, Value>, operation: Option<&str>) 
     let wait = wait(&body)?;
     body.remove("wait");
     body.insert("operation".to_owned(), operation.as_str().into());
-    Ok(BuildOrder { project, operation, holder: caller.holder, message, request: None, wait, input: body })
+    Ok(BuildOrder {
+        project,
+        operation,
+        holder: caller.holder,
+        only_own: caller.role == Role::User,
+        message,
+        request: None,
+        wait,
+        input: body,
+    })
 }
 
 fn text<'a>(body: &'a Map<String, Value>, field: &'static str) -> Result<Option<&'a str>, Problem> {
@@ -183,6 +189,7 @@ fn wait(body: &Map<String, Value>) -> Result<Wait, Problem> {
 fn of_start(project: &ProjectId, error: StartError) -> Problem {
     match error {
         StartError::UnknownOperation { .. } => Problem::invalid("operation", error.to_string()).about(project),
+        StartError::NotOwn => Problem::project_not_found(project),
         StartError::RequestReused => Problem::invalid("Idempotency-Key", error.to_string()).about(project),
         StartError::TooMany => Problem::overloaded("running builds"),
         StartError::Stopping => Problem::stopping(),

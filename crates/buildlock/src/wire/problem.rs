@@ -4,7 +4,7 @@ use buildlock_core::ProjectId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{EndedJson, LockJson};
+use super::{BuildJson, EndedJson, LockJson};
 
 /// Why a request failed: problem details (RFC 9457).
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -32,4 +32,10 @@ pub struct ProblemJson {
     /// The lease that has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Box<EndedJson>>,
+    /// The build that has not succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<Box<BuildJson>>,
+    /// The last lines of its log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_tail: Option<Vec<String>>,
 }
