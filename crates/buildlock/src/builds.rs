@@ -227,6 +227,10 @@ pub trait BuildStore: Send + Sync + fmt::Debug {
     /// The builds that are on record as running; oldest first.
     async fn running_builds(&self) -> Result<Vec<Build>, StoreError>;
 
+    /// The builds that have ended within this time; those that ended last come first. A server that was
+    /// killed may not have come to end their leases.
+    async fn builds_ended_within(&self, age: Duration, limit: usize) -> Result<Vec<Build>, StoreError>;
+
     /// The lines of a build's log after the line numbered `after`; oldest first.
     async fn log(&self, build: BuildId, after: u64, limit: usize) -> Result<Vec<LogLine>, StoreError>;
 

@@ -37,6 +37,9 @@ use crate::metrics;
 /// How often finished builds that are no longer kept are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
+/// How many builds that have ended are looked at when a server starts: it bounds how long that takes.
+const ENDED_AT_MOST: usize = 10_000;
+
 /// [`buildlock::BuildStore::prune_builds`] has done all when it deletes fewer.
 const PRUNED_AT_ONCE: usize = 1_000;
 
@@ -215,6 +218,13 @@ impl Builds {
     pub(crate) async fn recover(&self) -> Result<(), StoreError> {
         const REASON: &str = "the server that ran it ended before it did";
         let store = &self.inner.store;
+        let longest_lease = self.inner.operations.values().map(|operation| operation.ttl).max().unwrap_or_default();
+        for ended in store.builds_ended_within(longest_lease.get(), ENDED_AT_MOST).await? {
+            // Most have no lease any more. That server may have been killed between the end of the build, which
+            // it put on record, and the end of the lease.
+            let unlock = Command::Unlock { token: ended.token, holder: ended.holder };
+            store.apply(&ended.project, unlock).await?;
+        }
         let left = store.running_builds().await?;
         if left.is_empty() {
             return Ok(());
@@ -227,7 +237,7 @@ impl Builds {
             metrics::build_ended(BuildStatus::Lost);
             if let (Ok(by), Ok(reason)) = (Holder::new("buildlock"), Reason::new(REASON)) {
                 // A lease that has ended meanwhile needs no end.
-                self.inner.service.store().apply(&project, Command::ForceUnlock { token, by, reason }).await?;
+                store.apply(&project, Command::ForceUnlock { token, by, reason }).await?;
             }
             tracing::warn!(build = %id, "the build was lost with the server that ran it");
         }

@@ -1,6 +1,8 @@
 //! Builds and their logs: rows, what each request does within the writer's transaction, and the
 //! [`BuildStore`] that asks for it.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use buildlock_core::{ProjectId, RequestId, Timestamp};
 use rusqlite::{OptionalExtension, Result, Row, params};
@@ -29,6 +31,7 @@ statements!(
     list_builds,
     list_builds_of_project,
     list_running_builds,
+    list_ended_builds,
     insert_log_line,
     save_log_size,
     load_log,
@@ -140,6 +143,11 @@ impl Writer<'_> {
 
     fn running_builds(&mut self) -> Result<Vec<Build>> {
         self.builds.list_running_builds.query_map([], build)?.collect()
+    }
+
+    fn builds_ended_within(&mut self, age: Duration, limit: usize) -> Result<Vec<Build>> {
+        let after = self.batch.now.before(age);
+        self.builds.list_ended_builds.query_map(params![Sql(after), limit as i64], build)?.collect()
     }
 
     fn log(&mut self, id: BuildId, after: u64, limit: usize) -> Result<Vec<LogLine>> {
@@ -260,6 +268,10 @@ impl BuildStore for SqliteStore {
 
     async fn running_builds(&self) -> Result<Vec<Build>, StoreError> {
         self.ask(|writer| writer.running_builds()).await
+    }
+
+    async fn builds_ended_within(&self, age: Duration, limit: usize) -> Result<Vec<Build>, StoreError> {
+        self.ask(move |writer| writer.builds_ended_within(age, limit)).await
     }
 
     async fn log(&self, build: BuildId, after: u64, limit: usize) -> Result<Vec<LogLine>, StoreError> {

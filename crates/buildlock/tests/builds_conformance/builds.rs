@@ -111,6 +111,20 @@ pub(crate) async fn running_builds_are_known_to_whoever_comes_next(mut world: im
     assert_eq!(world.store().running_builds().await.unwrap(), builds[1..]);
 }
 
+/// By when they ended, not by when they started.
+pub(crate) async fn builds_that_have_just_ended_are_known_too(world: impl World) {
+    let minute = seconds(60);
+    let long = world.store().running("long").await;
+    world.store().finished("old", 0).await;
+    world.advance(minute + seconds(1));
+    let first = world.store().finished("first", 0).await;
+    world.advance(seconds(1));
+    let long = world.store().succeeds(&long).await;
+    world.store().running("running").await;
+    assert_eq!(world.store().builds_ended_within(minute, 10).await.unwrap(), [long.clone(), first]);
+    assert_eq!(world.store().builds_ended_within(minute, 1).await.unwrap(), [long]);
+}
+
 /// It is data.
 pub(crate) async fn what_is_said_of_a_build_is_kept_as_it_is(mut world: impl World) {
     let odd = "../x'; drop table builds; -- \u{202e}🔒";

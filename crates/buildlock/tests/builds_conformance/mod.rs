@@ -100,6 +100,7 @@ macro_rules! builds_conformance {
             an_unknown_build_is_told,
             builds_are_listed_newest_first_page_by_page,
             running_builds_are_known_to_whoever_comes_next,
+            builds_that_have_just_ended_are_known_too,
             what_is_said_of_a_build_is_kept_as_it_is,
             a_build_is_the_same_through_another_handle,
             the_builds_of_a_deleted_project_are_nobodys,
