@@ -4,8 +4,10 @@
 import * as api from "./api.js";
 import { connection } from "./live.js";
 
-// The longest wait that the server takes; after it the request is sent again.
+// The longest wait that the server takes; after it, whoever waited is asked again.
 const WAIT_S = 3600;
+// How long the server keeps the place of a request that has broken off.
+const KEPT_MS = 15_000;
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 5000;
 
@@ -32,12 +34,17 @@ export class Line {
   constructor(project, changed) {
     this.#project = project;
     this.#changed = changed;
+    addEventListener("pagehide", () => {
+      if (this.waits) sessionStorage.setItem(saved(project), JSON.stringify({ ...this.waits, leftAt: Date.now() }));
+    });
   }
 
   /** Goes on with a wait of this window that loading it anew has broken off. */
   resume(started, failed) {
-    const text = sessionStorage.getItem(saved(this.#project));
-    if (text) this.#run(JSON.parse(text), started, failed);
+    const { leftAt, ...waits } = JSON.parse(sessionStorage.getItem(saved(this.#project))) ?? {};
+    // A window that is opened again much later must not build by itself what nobody wants any more.
+    if (Date.now() - leftAt < KEPT_MS) this.#run(waits, started, failed);
+    else this.#set(null);
   }
 
   /** Goes to the end of the line. */
@@ -63,8 +70,7 @@ export class Line {
   #set(waits) {
     const changed = Boolean(waits) !== Boolean(this.waits);
     this.waits = waits;
-    if (waits) sessionStorage.setItem(saved(this.#project), JSON.stringify(waits));
-    else sessionStorage.removeItem(saved(this.#project));
+    sessionStorage.removeItem(saved(this.#project));
     if (changed) this.#changed();
   }
 
