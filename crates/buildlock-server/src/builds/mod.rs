@@ -40,9 +40,6 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// How many builds that have ended are looked at when a server starts: it bounds how long that takes.
 const ENDED_AT_MOST: usize = 10_000;
 
-/// [`buildlock::BuildStore::prune_builds`] has done all when it deletes fewer.
-const PRUNED_AT_ONCE: usize = 1_000;
-
 /// What a build is told apart by, in the environment of all its processes.
 const MARK: &str = "BUILDLOCK_BUILD";
 
@@ -320,7 +317,8 @@ async fn kill_builds(builds: impl Iterator<Item = BuildId>) {
 async fn prune(store: Arc<dyn ServerStore>, config: BuildsConfig) {
     loop {
         match store.prune_builds(config.retention).await {
-            Ok(pruned) if pruned.len() >= PRUNED_AT_ONCE => continue,
+            // Each time some, so that nobody waits long for the store.
+            Ok(pruned) if !pruned.is_empty() => continue,
             Ok(_) => {}
             Err(StoreError::Closed) => return,
             Err(error) => tracing::warn!(%error, "cannot delete old builds"),
