@@ -33,7 +33,6 @@ pub(crate) struct App(Arc<Shared>);
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn ServerStore>,
-    pub(crate) service: LockService,
     pub(crate) builds: Builds,
     /// None if no sites are shown.
     pub(crate) sites: Option<Sites>,
@@ -63,8 +62,7 @@ impl App {
         let Options { config, limits, workspaces, supervisor } = options;
         let service = LockService::with_store(Arc::clone(&store) as Arc<dyn LockStore>);
         Self(Arc::new(Shared {
-            builds: Builds::new(&config, workspaces, supervisor, service.clone(), Arc::clone(&store)),
-            service,
+            builds: Builds::new(&config, workspaces, supervisor, service, Arc::clone(&store)),
             sites: config.sites.folder.clone().map(Sites::new),
             feed: Feed::new(Arc::clone(&store)),
             auth: Auth::new(Arc::clone(&store)),

@@ -13,10 +13,13 @@ use serde::Serialize;
 use crate::http::clock::told_at;
 use crate::limits::MAX_BODY_BYTES;
 
-/// A failure as its caller is told of it.
+/// A failure as its caller is told of it. In a box: most calls have none.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem(Box<Details>);
+
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Problem {
+struct Details {
     #[serde(rename = "type")]
     kind: &'static str,
     title: &'static str,
@@ -32,13 +35,13 @@ pub(crate) struct Problem {
     project: Option<ProjectId>,
     /// Who is in the way.
     #[serde(skip_serializing_if = "Option::is_none")]
-    lock: Option<Box<LockJson>>,
+    lock: Option<LockJson>,
     /// The lease that has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
-    lease: Option<Box<EndedJson>>,
+    lease: Option<EndedJson>,
     /// The build that has not succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
-    build: Option<Box<BuildJson>>,
+    build: Option<BuildJson>,
     /// The end of its log.
     #[serde(skip_serializing_if = "Option::is_none")]
     log_tail: Option<Vec<String>>,
@@ -58,7 +61,7 @@ const RETRY_AFTER_S: u64 = 1;
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Details {
             kind: "about:blank",
             title,
             status,
@@ -72,7 +75,7 @@ impl Problem {
             log_tail: None,
             retry_after_s: None,
             decided_at: None,
-        }
+        }))
     }
 
     pub(crate) fn locked(project: &ProjectId, busy: &Busy) -> Self {
@@ -83,7 +86,7 @@ impl Problem {
             lease.operation.as_str()
         );
         let mut problem = Self::new(StatusCode::CONFLICT, "PROJECT_LOCKED", "The project is busy", detail);
-        problem.retry_after_s = Some(lease.ends_at().since(lease.acquired_at).as_secs().clamp(1, 30));
+        problem.0.retry_after_s = Some(lease.ends_at().since(lease.acquired_at).as_secs().clamp(1, 30));
         problem.about(project).with_lock(Some(busy))
     }
 
@@ -91,7 +94,7 @@ impl Problem {
         let how = EndedJson::from(lease);
         let detail = format!("the lease with token {} has ended", lease.token);
         let mut problem = Self::new(StatusCode::GONE, "LEASE_LOST", "The lease is lost", detail);
-        problem.lease = Some(Box::new(how));
+        problem.0.lease = Some(how);
         problem.about(project).with_lock(now)
     }
 
@@ -114,8 +117,8 @@ impl Problem {
         };
         let detail = build.reason.clone().unwrap_or_else(|| "the builder did not say why".to_owned());
         let mut problem = Self::new(StatusCode::BAD_GATEWAY, "BUILD_FAILED", what, detail);
-        problem.build = Some(Box::new(build.into()));
-        problem.log_tail = Some(log_tail);
+        problem.0.build = Some(build.into());
+        problem.0.log_tail = Some(log_tail);
         problem.about(&build.project)
     }
 
@@ -130,7 +133,7 @@ impl Problem {
 
     fn invalid_as(status: StatusCode, field: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
         let mut problem = Self::new(status, "INVALID_REQUEST", "The request is not valid", detail);
-        problem.field = Some(field.into());
+        problem.0.field = Some(field.into());
         problem
     }
 
@@ -183,7 +186,7 @@ impl Problem {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let detail = format!("there are too many {what}; nothing was changed; try again soon");
         let mut problem = Self::new(status, "OVERLOADED", "The server has too much to do", detail);
-        problem.retry_after_s = Some(RETRY_AFTER_S);
+        problem.0.retry_after_s = Some(RETRY_AFTER_S);
         problem
     }
 
@@ -192,7 +195,7 @@ impl Problem {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let detail = "the server is about to stop; try again soon";
         let mut problem = Self::new(status, "STOPPING", "The server stops", detail);
-        problem.retry_after_s = Some(RETRY_AFTER_S);
+        problem.0.retry_after_s = Some(RETRY_AFTER_S);
         problem
     }
 
@@ -209,7 +212,7 @@ impl Problem {
             Refusal::Locked(busy) => Self::locked(project, &busy),
             Refusal::QueueFull(busy) => {
                 let mut problem = Self::locked(project, &busy);
-                problem.detail = "the project is busy and its queue is full; try again later".to_owned();
+                problem.0.detail = "the project is busy and its queue is full; try again later".to_owned();
                 problem
             }
             Refusal::Lost { lease, now } => Self::lease_lost(project, &lease, now.as_ref()),
@@ -238,15 +241,19 @@ impl Problem {
             Refusal::NeverGranted { now, .. } => (now.as_ref(), None),
             Refusal::RequestReused | Refusal::UnknownProject => (None, None),
         };
-        let lock = lock.map(|busy| Box::new(LockJson::seen_by(busy, viewer)));
-        let lease = lease.map(|lease| Box::new(EndedJson::seen_by(lease, viewer)));
-        Self { lock, lease, decided_at: Some(now), ..Self::of_refusal(project, refusal) }
+        let lock = lock.map(|busy| LockJson::seen_by(busy, viewer));
+        let lease = lease.map(|lease| EndedJson::seen_by(lease, viewer));
+        let mut problem = Self::of_refusal(project, refusal);
+        problem.0.lock = lock;
+        problem.0.lease = lease;
+        problem.0.decided_at = Some(now);
+        problem
     }
 
     /// The wait is over. The place has been given up.
     pub(crate) fn wait_over(project: &ProjectId, place: &Place, viewer: Viewer<'_>, now: Timestamp) -> Self {
         let mut problem = Self::of_answer(project, Refusal::Locked(place.busy.clone()), viewer, now);
-        problem.detail = format!("the wait is over; {} would have been before you", place.position - 1);
+        problem.0.detail = format!("the wait is over; {} would have been before you", place.position - 1);
         problem
     }
 
@@ -256,7 +263,7 @@ impl Problem {
             LockError::QueueFull(busy) => Self::of_refusal(project, Refusal::QueueFull(*busy)),
             LockError::WaitOver(place) => {
                 let mut problem = Self::locked(project, &place.busy);
-                problem.detail = format!("the wait is over; {} would have been before you", place.position - 1);
+                problem.0.detail = format!("the wait is over; {} would have been before you", place.position - 1);
                 problem
             }
             LockError::Lost(loss) => match *loss {
@@ -272,17 +279,17 @@ impl Problem {
     fn store_unavailable(detail: String) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let mut problem = Self::new(status, "STORE_UNAVAILABLE", "The store cannot answer now", detail);
-        problem.retry_after_s = Some(RETRY_AFTER_S);
+        problem.0.retry_after_s = Some(RETRY_AFTER_S);
         problem
     }
 
     pub(crate) fn about(mut self, project: &ProjectId) -> Self {
-        self.project = Some(project.clone());
+        self.0.project = Some(project.clone());
         self
     }
 
     fn with_lock(mut self, busy: Option<&Busy>) -> Self {
-        self.lock = busy.map(|busy| Box::new(LockJson::from(busy)));
+        self.0.lock = busy.map(LockJson::from);
         self
     }
 }
@@ -303,16 +310,16 @@ impl From<Invalid> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = self.status;
-        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let status = self.0.status;
+        let body = serde_json::to_vec(&self.0).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(now) = self.decided_at {
+        if let Some(now) = self.0.decided_at {
             response = told_at(now, response);
         }
-        if let Some(seconds) = self.retry_after_s {
+        if let Some(seconds) = self.0.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -249,7 +248,7 @@ async fn serve_connection(
     let result = tokio::select! {
         result = &mut connection => result,
         () = stop.stopping.cancelled() => {
-            Pin::new(&mut connection).graceful_shutdown();
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
             tokio::select! {
                 result = &mut connection => result,
                 () = stop.now.cancelled() => return,

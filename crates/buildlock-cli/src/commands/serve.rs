@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use buildlock::SqliteStore;
 use buildlock_server::{Config, ConfigError, OperatorKey, Options, ServeError, Server, Stop, StoreOwner};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;

@@ -105,7 +105,7 @@ impl<'a> Watch<'a> {
 
 impl Run {
     /// Runs the build; then its log is complete, its end on record, and its lease ended, in this order.
-    pub(super) async fn to_the_end(self, lease: LeaseGuard, slot: OwnedSemaphorePermit) {
+    pub(super) async fn carry_out(self, lease: LeaseGuard, slot: OwnedSemaphorePermit) {
         let id = self.build.id;
         let inner = &self.builds.inner;
         let counted = RunningBuild::new();

@@ -217,7 +217,7 @@ impl Builds {
             return same(&order, build);
         }
         let run = Run { builds: self.clone(), build: build.clone(), operation, input: order.input, running };
-        tokio::spawn(run.to_the_end(lease, slot));
+        tokio::spawn(run.carry_out(lease, slot));
         Ok(Started { build, is_new: true })
     }
 }
