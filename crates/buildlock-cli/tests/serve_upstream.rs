@@ -139,6 +139,21 @@ async fn a_caller_that_goes_away_does_not_end_an_upstream_s_build() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_s_answer_that_nobody_takes_is_read_all_the_same() {
+    let (sandbox, upstream) = (Sandbox::new(), Upstream::start());
+    let server = upstream.server(&sandbox, "time_limit = \"5s\"");
+    let id = server.begin("p", "generate").await;
+    let mut request = upstream.next();
+    request.say("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n");
+    for _ in 0..1_000 {
+        request.piece(&format!("{}\n", "x".repeat(9_999)));
+    }
+    request.say("0\r\n\r\n");
+    let build = server.ended(&id).await;
+    assert_eq!((&build["status"], &build["logLines"]), (&json!("succeeded"), &json!(1_000)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upstream_that_refuses_fails_or_breaks_off_is_told_of() {
     let (sandbox, upstream) = (Sandbox::new(), Upstream::start());
     let server = upstream.server(&sandbox, "");

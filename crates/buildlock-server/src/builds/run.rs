@@ -29,6 +29,8 @@ pub(super) struct Run {
     pub(super) operation: OperationConfig,
     /// What the builder is given.
     pub(super) input: Map<String, Value>,
+    /// Whether somebody takes the answer of an upstream.
+    pub(super) takes_answer: bool,
     pub(super) running: Arc<Running>,
 }
 

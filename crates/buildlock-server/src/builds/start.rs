@@ -35,6 +35,8 @@ pub(crate) struct BuildOrder {
     pub(crate) request: Option<RequestId>,
     /// How long to wait in line.
     pub(crate) wait: Wait,
+    /// Whether the caller takes the answer of an upstream as it comes ([`Builds::upstream_answer`]).
+    pub(crate) takes_answer: bool,
     /// What the builder is given.
     pub(crate) input: Map<String, Value>,
 }
@@ -216,7 +218,8 @@ impl Builds {
             lease.keep();
             return same(&order, build);
         }
-        let run = Run { builds: self.clone(), build: build.clone(), operation, input: order.input, running };
+        let BuildOrder { input, takes_answer, .. } = order;
+        let run = Run { builds: self.clone(), build: build.clone(), operation, input, takes_answer, running };
         tokio::spawn(run.carry_out(lease, slot));
         Ok(Started { build, is_new: true })
     }

@@ -91,8 +91,12 @@ impl Run {
         let content_type = response.headers().get(header::CONTENT_TYPE).cloned();
         let (pieces, body) = mpsc::channel(PIECES_IN_MEMORY);
         let answer = UpstreamAnswer { status: response.status(), content_type: content_type.clone(), body };
-        *self.running.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
-        self.running.answered.send_replace(true);
+        if self.takes_answer {
+            *self.running.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+            self.running.answered.send_replace(true);
+        } else {
+            drop(answer);
+        }
 
         let (text, lines) = mpsc::channel::<io::Result<Bytes>>(PIECES_IN_MEMORY);
         let lines = tokio_stream::wrappers::ReceiverStream::new(lines);

@@ -119,6 +119,7 @@ async fn run(
 ) -> Result<Response, Problem> {
     let mut order = order(caller, body, operation)?;
     order.request = request;
+    order.takes_answer = !prefers_async(headers) && !wants_events(headers);
     let project = order.project.clone();
     let slot = app.waits.take()?;
     let Started { build, is_new } = app.builds.start(order).await.map_err(|error| of_start(&project, error))?;
@@ -128,7 +129,8 @@ async fn run(
     if wants_events(headers) {
         drop(slot);
         let first = stream::iter(Event::default().event("build").json_data(BuildJson::from(&build)));
-        return sse::respond(app, first.chain(events(app, build.id, 0)));
+        // Without room for one more stream the build runs all the same, and can be followed later.
+        return Ok(sse::respond(app, first.chain(events(app, build.id, 0))).unwrap_or_else(|_| accepted(&build)));
     }
     if is_new && let Some(answer) = app.builds.upstream_answer(build.id).await {
         return Ok(passed_on(build.id, answer));
@@ -165,6 +167,7 @@ fn order(caller: Caller, mut body: Map<String, Value>, operation: Option<&str>) 
         message,
         request: None,
         wait,
+        takes_answer: false,
         input: body,
     })
 }

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
@@ -45,7 +46,14 @@ pub fn supervise(command: Command) -> io::Result<u8> {
     }
 }
 
+/// How many files a command may have open, unless it asks for more: beyond it, select(2) breaks. A server
+/// has raised the limit for its connections.
+const OPEN_FILES: u64 = 1024;
+
 async fn run(command: Command, socket: StdUnixStream, link: Link) -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let soft = limit.current.map_or(OPEN_FILES, |current| current.min(OPEN_FILES));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(soft), ..limit })?;
     let front = link.listen()?;
     socket.set_nonblocking(true)?;
     let (orders, mut reports) = UnixStream::from_std(socket)?.into_split();
