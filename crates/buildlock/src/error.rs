@@ -69,6 +69,18 @@ pub enum StoreError {
         /// What SQLite says.
         detail: String,
     },
+    /// What was asked for makes no sense as it stands in the file: somebody else has written it. All else
+    /// goes on.
+    #[error(
+        "a row of the store {} makes no sense ({detail}) and was left as it is; \"buildlock doctor\" says whose it is",
+        path.display()
+    )]
+    Spoilt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// The store could not write or read just now. Nothing was changed by the call, unless it was
     /// the answer that was lost; to repeat the call is safe.
     #[error("the store {} is not available: {problem}", path.display())]

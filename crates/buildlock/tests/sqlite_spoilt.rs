@@ -118,7 +118,7 @@ async fn a_project_that_was_put_right_goes_on() {
     shelf.clock.advance(seconds(10));
     shelf.store.settle_due().await.unwrap();
     let error = shelf.store.status(&project("b")).await.unwrap_err();
-    assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Spoilt { .. }), "{error:?}");
     shelf.spoil("update projects set owner = 'ana' where id = 'b'");
     assert_eq!(shelf.see_holder_after(AN_HOUR).await, None);
     assert_eq!(shelf.store.kinds("b").await[..3], [EventKind::Granted, EventKind::Queued, EventKind::Expired]);
@@ -157,6 +157,6 @@ async fn requests_about_a_spoilt_project_fail_alone() {
         });
     }
     for (is_spoilt, answer) in tasks.join_all().await {
-        assert_eq!(is_spoilt, matches!(answer, Err(StoreError::Corrupt { .. })), "{answer:?}");
+        assert_eq!(is_spoilt, matches!(answer, Err(StoreError::Spoilt { .. })), "{answer:?}");
     }
 }

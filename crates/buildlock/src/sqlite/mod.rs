@@ -154,7 +154,7 @@ where
     fn run(&mut self, writer: &mut Writer<'_>) -> rusqlite::Result<()> {
         self.answer = Some(match (self.work)(writer) {
             // What it is about was spoilt; those who share the transaction are about something else.
-            Err(error) if is_nonsense(&error) => Err(writer.told(&error)),
+            Err(error) if is_nonsense(&error) => Err(writer.spoilt(&error)),
             answer => Ok(answer?),
         });
         Ok(())

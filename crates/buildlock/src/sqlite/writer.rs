@@ -157,7 +157,7 @@ impl<'c> Writer<'c> {
             let _ = self.connection.execute_batch("rollback");
             self.batch = Batch::default();
             self.forget();
-            self.told(&error)
+            store_error(&self.path, &error)
         })
     }
 
@@ -208,9 +208,9 @@ impl<'c> Writer<'c> {
         Ok(())
     }
 
-    /// What an error of SQLite means to the store's user.
-    pub(super) fn told(&self, error: &rusqlite::Error) -> StoreError {
-        store_error(&self.path, error)
+    /// What a row that cannot be read means to whoever asked for it.
+    pub(super) fn spoilt(&self, error: &rusqlite::Error) -> StoreError {
+        StoreError::Spoilt { path: self.path.clone(), detail: error.to_string() }
     }
 
     pub(super) fn checkup(&mut self) -> Result<Vec<Finding>> {
