@@ -8,6 +8,9 @@ mod support;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use buildlock::{
+    BuildEnd, BuildId, BuildStatus, BuildStore, Lease, LockRequest, LockService, NewBuild, SqliteStore, Ttl, Wait,
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 use server::{Events, Script, Server, json_of};
@@ -287,4 +290,28 @@ async fn a_server_runs_no_more_builds_than_it_is_set_to() {
     fs::write(sandbox.path().join("go"), "").unwrap();
     assert_eq!(server.ended(&first).await["status"], "succeeded");
     assert_eq!(json_of(second.await.unwrap().unwrap(), 200).await["status"], "succeeded");
+}
+
+/// As when it was killed between the two. The random kills of `serve_crash.rs` have found it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_a_killed_server_left_when_its_build_had_ended_is_ended_by_the_next() {
+    let sandbox = Sandbox::new();
+    let store = SqliteStore::open(sandbox.path().join("locks.db")).await.unwrap();
+    let request = LockRequest {
+        ttl: Ttl::new(Duration::from_secs(24 * 60 * 60)).unwrap(),
+        ..LockRequest::new("ana".parse().unwrap(), "quick".parse().unwrap())
+    };
+    let project = "p".parse().unwrap();
+    let lease = LockService::new(store.clone()).lock(&project, request, Wait::NONE).await.unwrap().keep();
+    let Lease { holder, operation, token, request, .. } = lease;
+    let id = BuildId::fresh();
+    store.start_build(NewBuild { id, project, operation, holder, token, request }).await.unwrap();
+    let end = BuildEnd { status: BuildStatus::Succeeded, exit_code: Some(0), reason: None };
+    store.end_build(id, end).await.unwrap();
+    drop(store);
+    assert_eq!(sandbox.status("p")["buildStatus"], "processing");
+    let server = server(&sandbox, "24h");
+    assert_eq!(server.build("p", "quick").await.0, 200);
+    assert_eq!(server.get(&format!("/v1/builds/{id}")).await["status"], "succeeded");
+    assert_eq!(sandbox.events("p"), ["granted", "unlocked", "granted", "unlocked"]);
 }
