@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
@@ -216,20 +216,13 @@ impl Connection {
 
     /// Whether the answer is a success, and the length of its body.
     async fn head(&mut self) -> Result<(bool, usize)> {
-        let mut line = String::new();
-        self.stream.read_line(&mut line).await?;
-        let is_success = line.split(' ').nth(1).is_some_and(|status| status.starts_with('2'));
-        let mut length = 0;
-        loop {
-            line.clear();
-            if self.stream.read_line(&mut line).await? == 0 {
-                bail!("the server hung up");
-            }
-            match line.trim_end().split_once(':') {
-                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.trim().parse()?,
-                Some(_) => {}
-                None => return Ok((is_success, length)),
-            }
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            ensure!(self.stream.read_until(b'\n', &mut head).await? > 0, "the server hung up");
         }
+        let head = std::str::from_utf8(&head)?;
+        let is_success = head.split(' ').nth(1).is_some_and(|status| status.starts_with('2'));
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        Ok((is_success, length.map_or(Ok(0), str::parse)?))
     }
 }

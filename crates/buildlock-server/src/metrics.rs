@@ -1,12 +1,14 @@
 //! What a server counts, for Prometheus. No label names a project, a user or a request: there may be any
 //! number of them.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use buildlock::BuildStatus;
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, interval};
@@ -110,14 +112,34 @@ pub(crate) fn build_ended(status: BuildStatus) {
     counter!(BUILDS, "status" => status.as_str()).increment(1);
 }
 
+thread_local! {
+    /// Where the durations of requests are recorded, by route, method and status: to look one up in the
+    /// recorder costs more than all else that is told of a request.
+    static DURATIONS: RefCell<HashMap<String, HashMap<(&'static str, StatusCode), Histogram>>> = RefCell::default();
+}
+
 /// A request was answered.
 pub(crate) fn answered(method: &'static str, route: &str, status: StatusCode, took: Duration) {
+    DURATIONS.with_borrow_mut(|routes| {
+        let known = routes.get(route).and_then(|route| route.get(&(method, status)));
+        match known {
+            Some(durations) => durations.record(took),
+            None => {
+                let durations = durations(method, route, status);
+                durations.record(took);
+                routes.entry(route.to_owned()).or_default().insert((method, status), durations);
+            }
+        }
+    });
+}
+
+fn durations(method: &'static str, route: &str, status: StatusCode) -> Histogram {
     let labels = [
         ("http_request_method", method.to_owned()),
         ("http_route", route.to_owned()),
         ("http_response_status_code", status.as_str().to_owned()),
     ];
-    histogram!(REQUEST_DURATION, &labels).record(took);
+    histogram!(REQUEST_DURATION, &labels)
 }
 
 /// An event stream that is open, for as long as this lives.

@@ -44,7 +44,7 @@ pub use buildlock_core::*;
 pub use builds::{Build, BuildEnd, BuildId, BuildRetention, BuildStatus, BuildStore, LogLine, LogStream, NewBuild};
 pub use error::StoreError;
 pub use keys::{ApiKey, KeyHash, KeyStore, Role, fresh_key};
-pub use remote::{API_KEY_VARIABLE, RemoteStore};
+pub use remote::{API_KEY_VARIABLE, RemoteStore, http_client};
 pub use service::{Changes, LeaseGuard, LockError, LockService, Loss};
 pub use sqlite::{Clock, SqliteStore, SystemClock, migrations, since_boot};
 pub use store::{

@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use buildlock::{Build, BuildEnd, BuildStatus, LeaseGuard, LogStream, wire};
+use buildlock::{Build, BuildEnd, BuildStatus, LeaseGuard, LogStream, http_client, wire};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use reqwest::{Client, Response, Url};
@@ -43,7 +43,7 @@ pub(crate) struct UpstreamAnswer {
 pub(super) fn client() -> Client {
     // Each build has a connection of its own: one that was kept may be closed by the upstream at the very
     // moment that it is used again, and a build cannot be sent twice.
-    let builder = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).pool_max_idle_per_host(0);
+    let builder = http_client().no_proxy().redirect(reqwest::redirect::Policy::none()).pool_max_idle_per_host(0);
     // The default has all that is needed as well; only the time to connect is then the system's.
     builder.connect_timeout(CONNECT_WITHIN).build().unwrap_or_default()
 }

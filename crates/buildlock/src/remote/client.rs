@@ -260,7 +260,7 @@ impl Line {
         if let Some(key) = &mut key {
             key.set_sensitive(true);
         }
-        let mut http = reqwest::Client::builder()
+        let mut http = super::http_client()
             .user_agent(concat!("buildlock/", env!("CARGO_PKG_VERSION")))
             // The key is for this server and no other.
             .redirect(reqwest::redirect::Policy::none())

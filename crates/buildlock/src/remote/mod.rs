@@ -5,6 +5,7 @@
 
 mod answers;
 mod client;
+mod http;
 mod news;
 mod path;
 mod stream;
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 
 use self::answers::{answer, busy, recorded, status};
 use self::client::{Ask, Client, Reply};
+pub use self::http::http_client;
 use self::news::NewsDesk;
 use crate::StoreError;
 use crate::keys::Role;
