@@ -149,7 +149,7 @@ struct Browser<'a> {
 
 impl Browser<'_> {
     async fn sign_in<'a>(server: &'a TestServer, link: &str) -> (Answer, Browser<'a>) {
-        let client = Client::builder().redirect(Policy::none()).build().unwrap();
+        let client = buildlock::http_client().redirect(Policy::none()).build().unwrap();
         let answer = Answer::of(client.get(link)).await;
         let cookie = answer.headers.get(SET_COOKIE).map(|cookie| cookie.to_str().unwrap());
         let cookie = cookie.and_then(|cookie| cookie.split(';').next()).unwrap_or_default().to_owned();

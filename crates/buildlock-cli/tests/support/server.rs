@@ -49,7 +49,7 @@ impl Server {
         let mut process = Running::start(&mut command);
         let serving: Value = serde_json::from_str(&process.await_line("\"url\"")).unwrap();
         let key = fs::read_to_string(serving["operatorKey"].as_str().unwrap()).unwrap().trim().to_owned();
-        let client = Client::builder().no_proxy().timeout(LONG_ENOUGH).build().unwrap();
+        let client = buildlock::http_client().no_proxy().timeout(LONG_ENOUGH).build().unwrap();
         Self { process, url: serving["url"].as_str().unwrap().to_owned(), key, client }
     }
 

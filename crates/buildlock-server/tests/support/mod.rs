@@ -53,7 +53,7 @@ impl TestServer {
         let server = Server::bind(options, Arc::new(store.clone())).await.unwrap();
         let (address, stop) = (server.local_addr(), server.stop_handle());
         let serving = tokio::spawn(server.serve());
-        Self { address, store, folder, stop, serving, client: Client::new() }
+        Self { address, store, folder, stop, serving, client: buildlock::http_client().build().unwrap() }
     }
 
     /// Makes a key.
