@@ -3,9 +3,9 @@
 mod support;
 
 use buildlock::{KeyStore, Role};
+use reqwest::Method;
 use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Method};
 use support::{Answer, LONG_ENOUGH, TestServer};
 use tokio::time::{Instant, sleep};
 
