@@ -22,15 +22,12 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::extract::{ChosenRequest, Json, PathBuild, Query};
+use super::extract::{ChosenRequest, Json, LONGEST_WAIT, PathBuild, Query, prefers_async};
 use super::sse;
 use crate::app::App;
 use crate::builds::{BuildOrder, Followed, StartError, Started, UpstreamAnswer};
 use crate::caller::Caller;
 use crate::problem::Problem;
-
-/// The longest wait in line over HTTP.
-const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 
 /// How many lines of its log the answer of a failed build has.
 const LOG_TAIL: u64 = 20;
@@ -199,11 +196,6 @@ fn of_start(project: &ProjectId, error: StartError) -> Problem {
         StartError::Lock(error) => Problem::of_lock(project, error),
         StartError::Store(error) => error.into(),
     }
-}
-
-fn prefers_async(headers: &HeaderMap) -> bool {
-    let mut wishes = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    wishes.any(|value| value.split([',', ';']).any(|wish| wish.trim().eq_ignore_ascii_case("respond-async")))
 }
 
 fn wants_events(headers: &HeaderMap) -> bool {

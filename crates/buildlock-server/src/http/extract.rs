@@ -1,5 +1,7 @@
 //! What a handler takes from a request. Whatever does not fit is a [`Problem`] that names the field.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
@@ -14,6 +16,9 @@ use utoipa::IntoParams;
 use crate::app::App;
 use crate::limits::MAX_BODY_BYTES;
 use crate::problem::Problem;
+
+/// How long a call may stay open. Proxies and clients seldom let one live longer.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 
 /// The body, as JSON. One that is empty is an object without fields.
 #[derive(Debug)]
@@ -193,6 +198,12 @@ impl FromRequestParts<App> for ChosenRequest {
         })?;
         Ok(Self(Some(request)))
     }
+}
+
+/// Whether the caller wants an answer at once, and looks for what comes of it later (RFC 7240).
+pub(crate) fn prefers_async(headers: &HeaderMap) -> bool {
+    let mut wishes = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    wishes.any(|value| value.split([',', ';']).any(|wish| wish.trim().eq_ignore_ascii_case("respond-async")))
 }
 
 /// The text that a percent-encoded one stands for; none if that is not UTF-8.

@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::clock::told_at;
-use super::extract::{IdempotencyKey, Json, Project, Query, RequestInPath};
+use super::extract::{IdempotencyKey, Json, LONGEST_WAIT, Project, Query, RequestInPath, prefers_async};
 use super::projects::seen;
 use crate::app::App;
 use crate::caller::Caller;
@@ -33,9 +33,6 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(force_unlock))
         .routes(routes!(settle))
 }
-
-/// How long a call may stay open. Proxies and clients seldom let one live longer.
-const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 
 /// Locks a project.
 ///
@@ -105,11 +102,6 @@ async fn lock(
         }
         outcome => Err(refused(&caller, &project, Answer { outcome, now })),
     }
-}
-
-fn prefers_async(headers: &HeaderMap) -> bool {
-    let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    preferences.flat_map(|value| value.split(',')).any(|preference| preference.trim() == "respond-async")
 }
 
 /// What is nobody's yet may be locked: it comes into being.
