@@ -1,0 +1,38 @@
+-- What buildlock asks and tells an adopted table. These are for a store that has adopted none: where one is
+-- adopted, adopt.sql replaces them in the same transaction.
+
+-- buildlock.is_adopted() returns boolean
+-- Whether a table is adopted. Then a project must be a row of it before it can be locked.
+create or replace function buildlock.is_adopted()
+returns boolean
+language sql
+immutable
+set search_path = ''
+as 'select false';
+
+comment on function buildlock.is_adopted() is
+  'Whether a table is adopted. Then a project must be a row of it before it can be locked.';
+
+-- buildlock.adopted_owner(project) returns text
+-- Who owns the adopted table's row with this id; null: there is no such row.
+create or replace function buildlock.adopted_owner(project text)
+returns text
+language sql
+stable
+set search_path = ''
+as 'select null::text';
+
+comment on function buildlock.adopted_owner(text) is
+  'Who owns the adopted table''s row with this id; null: there is no such row.';
+
+-- buildlock.project_changed(project, holder, acquired_at) returns void
+-- Brings the adopted table's row in line with the lock, after buildlock.locks was written. No holder: idle.
+create or replace function buildlock.project_changed(project text, holder text, acquired_at bigint)
+returns void
+language sql
+volatile
+set search_path = ''
+as 'select null';
+
+comment on function buildlock.project_changed(text, text, bigint) is
+  'Brings the adopted table''s row in line with the lock, after buildlock.locks was written. No holder: idle.';
