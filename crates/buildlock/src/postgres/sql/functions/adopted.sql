@@ -2,11 +2,12 @@
 -- adopted, adopt.sql replaces them in the same transaction.
 
 -- buildlock.is_adopted() returns boolean
--- Whether a table is adopted. Then a project must be a row of it before it can be locked.
+-- Whether a table is adopted. Then a project must be a row of it before it can be locked. Not immutable: a
+-- plan that had it folded to a constant would outlive the adoption.
 create or replace function buildlock.is_adopted()
 returns boolean
 language sql
-immutable
+stable
 set search_path = ''
 as 'select false';
 
