@@ -11,6 +11,16 @@ create table buildlock.store (
   keep_events_count bigint    -- how many events are kept; null: all
 );
 
+-- One row: where the store stands in the platform's database. Every migration makes it so again.
+create table buildlock.adoption (
+  id            boolean primary key default true check (id),
+  table_schema  text,   -- the adopted table; null: none is adopted
+  table_name    text,
+  owner_column  text,
+  project_type  text   not null default 'text',   -- the type of a project's id in the public functions
+  added_columns text[] not null default '{}'      -- those of the table's columns that buildlock has added
+);
+
 -- Numbers events and fencing tokens alike: a lease's token is the number of the event that granted it, so
 -- that later grants have larger ones (rule 2) in the order of the history. It never goes back, also not
 -- on a standby that is promoted.
