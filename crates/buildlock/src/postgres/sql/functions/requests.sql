@@ -1,0 +1,298 @@
+-- From a call of a public function to the engine and back: who may, what is valid, what is answered.
+
+-- buildlock.check_text(field, value, most_bytes, most_chars, allowed) returns void
+-- Raises INVALID_REQUEST unless the text is within its bounds and without control characters.
+create or replace function buildlock.check_text(
+  field      text,
+  value      text,
+  least      integer,
+  most_bytes integer,
+  most_chars integer,
+  allowed    text
+)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if value is null then
+    perform buildlock.refuse_value(field, 'is missing', allowed);
+  elsif length(value) < least then
+    perform buildlock.refuse_value(field, 'is empty', allowed);
+  elsif octet_length(value) > most_bytes then
+    perform buildlock.refuse_value(field, format('is %s bytes long', octet_length(value)), allowed);
+  elsif length(value) > most_chars then
+    perform buildlock.refuse_value(field, format('is longer than %s characters', most_chars), allowed);
+  elsif value ~ '[\u0001-\u001f\u007f-\u009f]' then
+    perform buildlock.refuse_value(field, 'has a control character', allowed);
+  end if;
+end
+$$;
+
+comment on function buildlock.check_text(text, text, integer, integer, integer, text) is
+  'Raises INVALID_REQUEST unless the text is within its bounds and without control characters.';
+
+-- buildlock.check_name(field, value) returns void
+-- Raises INVALID_REQUEST unless the text can name a project or a holder.
+create or replace function buildlock.check_name(field text, value text)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  perform buildlock.check_text(field, value, 1, 200, 200, '1 to 200 bytes of UTF-8 without control characters');
+end
+$$;
+
+comment on function buildlock.check_name(text, text) is
+  'Raises INVALID_REQUEST unless the text can name a project or a holder.';
+
+-- buildlock.check_token(token) returns void
+-- Raises INVALID_REQUEST unless the number can be a fencing token.
+create or replace function buildlock.check_token(token bigint)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if token is null or token not between 1 and 9007199254740991 then
+    perform buildlock.refuse_value(
+      'token', coalesce('is ' || token, 'is missing'), 'a whole number from 1 to 2^53 - 1'
+    );
+  end if;
+end
+$$;
+
+comment on function buildlock.check_token(bigint) is
+  'Raises INVALID_REQUEST unless the number can be a fencing token.';
+
+-- buildlock.ttl_ms(seconds) returns bigint
+-- A TTL in milliseconds, parts of one dropped; raises INVALID_REQUEST unless it is 1 second to 24 hours.
+create or replace function buildlock.ttl_ms(seconds double precision)
+returns bigint
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  -- Not a number is greater than all numbers.
+  if seconds not between 1 and 86400 then
+    perform buildlock.refuse_value('ttl_seconds', format('is %s', seconds), '1 to 86400');
+  end if;
+  return trunc(seconds * 1000)::bigint;
+end
+$$;
+
+comment on function buildlock.ttl_ms(double precision) is
+  'A TTL in milliseconds, parts of one dropped; raises INVALID_REQUEST unless it is 1 second to 24 hours.';
+
+-- buildlock.must_be_seen(project, caller_kind, caller_name) returns void
+-- Raises PROJECT_NOT_FOUND where a user asks about what is not its own: to it that is as what is not there.
+create or replace function buildlock.must_be_seen(project text, caller_kind text, caller_name text)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if caller_kind = 'user' and buildlock.owner_of(project) is distinct from caller_name then
+    perform buildlock.refuse_unknown(project);
+  end if;
+end
+$$;
+
+comment on function buildlock.must_be_seen(text, text, text) is
+  'Raises PROJECT_NOT_FOUND where a user asks about what is not its own.';
+
+-- buildlock.speaks_for(caller_kind, caller_name, named) returns text
+-- In whose name the caller asks: a user in its own; an operator and a service also in another's, whom it names.
+create or replace function buildlock.speaks_for(caller_kind text, caller_name text, named text)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if named is null or named = caller_name then
+    return caller_name;
+  end if;
+  if caller_kind = 'user' then
+    perform buildlock.refuse(
+      403, 'FORBIDDEN', 'a user speaks for itself only', 'leave out the holder', jsonb_build_object('field', 'holder')
+    );
+  end if;
+  perform buildlock.check_name('holder', named);
+  return named;
+end
+$$;
+
+comment on function buildlock.speaks_for(text, text, text) is
+  'In whose name the caller asks: a user in its own; an operator and a service also in another''s, whom it names.';
+
+-- buildlock.decide_soon(kind, project, …) returns buildlock.answer
+-- buildlock.decide for a call that is not to wait: raises STORE_UNAVAILABLE when another transaction has the
+-- project in hand for longer than a moment. That is one that verified its lease and goes on writing, or one
+-- that has changed the project's row in the adopted table.
+create or replace function buildlock.decide_soon(
+  kind      text,
+  project   text,
+  request   uuid default null,
+  token     bigint default null,
+  holder    text default null,
+  operation text default null,
+  message   text default null,
+  ttl_ms    bigint default null,
+  reason    text default null
+)
+returns buildlock.answer
+language plpgsql
+volatile
+set search_path = ''
+-- Shorter than the time-outs of Supabase's API roles, longer than any transaction of buildlock's own.
+set lock_timeout = '1s'
+as $$
+begin
+  return buildlock.decide(
+    null, project, kind, request, token, holder, operation, message, ttl_ms, reason, 'refuse'
+  );
+exception
+  when lock_not_available or deadlock_detected then
+    perform buildlock.refuse_for_now(project);
+end
+$$;
+
+comment on function buildlock.decide_soon(text, text, uuid, bigint, text, text, text, bigint, text) is
+  'buildlock.decide for a call that is not to wait: raises STORE_UNAVAILABLE when the project is in hand for longer.';
+
+-- buildlock.ask_to_lock(project, operation, message, ttl_seconds, request_id, holder) returns buildlock.answer
+-- A lock request of a public function's caller; outcome is held, locked or queue_full, all else is raised.
+create or replace function buildlock.ask_to_lock(
+  project     text,
+  operation   text,
+  message     text,
+  ttl_seconds double precision,
+  request_id  uuid,
+  holder      text
+)
+returns buildlock.answer
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  caller record;
+  asks   text;
+  owner  text;
+  answer buildlock.answer;
+begin
+  caller := buildlock.caller();
+  perform buildlock.check_name('project_id', project);
+  asks := buildlock.speaks_for(caller.kind, caller.name, holder);
+  perform buildlock.check_text(
+    'operation', operation, 1, 64, 64, '1 to 64 bytes of UTF-8 without control characters'
+  );
+  perform buildlock.check_text(
+    'message', coalesce(message, ''), 0, 2000, 500, 'up to 500 characters without control characters'
+  );
+  owner := buildlock.owner_of(project);
+  -- What is nobody's yet may be locked, where no table is adopted: it comes into being.
+  if caller.kind = 'user' and owner <> caller.name then
+    perform buildlock.refuse_unknown(project);
+  end if;
+  answer := buildlock.decide_soon(
+    'lock', project, coalesce(request_id, gen_random_uuid()), null, asks, operation, coalesce(message, ''),
+    buildlock.ttl_ms(coalesce(ttl_seconds, 30))
+  );
+  -- Somebody else may have made the project in the meantime. An error takes all back.
+  if caller.kind = 'user' and owner is null and answer.outcome <> 'unknown_project' then
+    perform buildlock.must_be_seen(project, caller.kind, caller.name);
+  end if;
+  if answer.outcome not in ('held', 'locked', 'queue_full') then
+    perform buildlock.refuse_answer(project, answer);
+  end if;
+  return answer;
+end
+$$;
+
+comment on function buildlock.ask_to_lock(text, text, text, double precision, uuid, text) is
+  'A lock request of a public function''s caller; outcome is held, locked or queue_full, all else is raised.';
+
+-- buildlock.ask_about_lease(kind, project, token, holder, ttl_seconds, reason) returns buildlock.answer
+-- renew, unlock, force_unlock or verify for a public function's caller; outcome is held or ended, all else is
+-- raised.
+create or replace function buildlock.ask_about_lease(
+  kind        text,
+  project     text,
+  token       bigint,
+  holder      text,
+  ttl_seconds double precision default null,
+  reason      text default null
+)
+returns buildlock.answer
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  caller record;
+  asks   text;
+  answer buildlock.answer;
+begin
+  caller := buildlock.caller();
+  perform buildlock.check_name('project_id', project);
+  perform buildlock.check_token(token);
+  asks := buildlock.speaks_for(caller.kind, caller.name, holder);
+  if kind in ('renew', 'unlock') and caller.kind = 'service' then
+    asks := coalesce(buildlock.holder_of(project, token, holder), asks);
+  end if;
+  if kind = 'force_unlock' then
+    perform buildlock.check_text(
+      'reason', reason, 1, 2000, 500, '1 to 500 characters without control characters'
+    );
+  end if;
+  perform buildlock.must_be_seen(project, caller.kind, caller.name);
+  answer := buildlock.decide_soon(
+    kind, project, null, token, asks, null, null,
+    case when ttl_seconds is not null then buildlock.ttl_ms(ttl_seconds) end, reason
+  );
+  if answer.outcome not in ('held', 'ended') then
+    perform buildlock.refuse_answer(project, answer);
+  end if;
+  return answer;
+end
+$$;
+
+comment on function buildlock.ask_about_lease(text, text, bigint, text, double precision, text) is
+  'renew, unlock, force_unlock or verify for a public function''s caller; all but held and ended is raised.';
+
+-- buildlock.ask_who_holds(project) returns buildlock.locks
+-- The project's lock for a public function's caller; without a holder where no lease lives. Changes nothing.
+create or replace function buildlock.ask_who_holds(project text)
+returns buildlock.locks
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  caller record;
+  held   buildlock.locks;
+begin
+  caller := buildlock.caller();
+  perform buildlock.check_name('project_id', project);
+  if buildlock.owner_of(project) is null then
+    perform buildlock.refuse_unknown(project);
+  end if;
+  perform buildlock.must_be_seen(project, caller.kind, caller.name);
+  select * into held
+  from buildlock.locks
+  where locks.project = ask_who_holds.project
+    and buildlock.now_ms() < least(locks.claim_by, locks.expires_at);
+  return held;
+end
+$$;
+
+comment on function buildlock.ask_who_holds(text) is
+  'The project''s lock for a public function''s caller; without a holder where no lease lives. Changes nothing.';
