@@ -31,6 +31,7 @@
 mod builds;
 mod error;
 mod keys;
+pub mod postgres;
 mod remote;
 mod service;
 mod sqlite;

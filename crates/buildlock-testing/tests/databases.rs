@@ -1,0 +1,58 @@
+//! Every test has a database of its own, whatever it needs in it.
+
+use buildlock_testing::{ClusterOptions, TestCluster, TestPg};
+
+#[tokio::test]
+async fn a_fresh_database_has_the_schema_and_is_alone() {
+    let (one, other) = (TestPg::fresh().await, TestPg::fresh().await);
+    one.run("insert into buildlock.locks (project, owner) values ('site', 'ana')").await;
+    let count = "select count(*) from buildlock.locks";
+    assert_eq!(one.client().await.query_one(count, &[]).await.unwrap().get::<_, i64>(0), 1);
+    assert_eq!(other.client().await.query_one(count, &[]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+#[tokio::test]
+async fn an_empty_database_is_empty_and_an_emulated_one_has_supabases_roles() {
+    let empty = TestPg::empty().await;
+    let none = empty.client().await.query_one("select to_regnamespace('buildlock') is null", &[]).await.unwrap();
+    assert!(none.get::<_, bool>(0));
+    let emulated = TestPg::emulated().await;
+    let postgres = emulated.client_as("postgres").await;
+    let row = postgres.query_one("select current_setting('is_superuser'), auth.role()", &[]).await.unwrap();
+    assert_eq!((row.get::<_, &str>(0), row.get::<_, Option<&str>>(1)), ("off", None));
+}
+
+#[tokio::test]
+async fn a_dropped_database_is_gone() {
+    let stays = TestPg::empty().await;
+    let goes = TestPg::empty().await;
+    let name = goes.name().to_owned();
+    drop(goes);
+    let left = stays.client().await.query("select from pg_database where datname = $1", &[&name]).await.unwrap();
+    assert!(left.is_empty());
+}
+
+#[tokio::test]
+async fn a_pooler_leads_to_the_database() {
+    let database = TestPg::fresh().await;
+    let pooler = database.pooler();
+    let url = database.url_through(&pooler).replace("?pgbouncer=true", "");
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let rows = client.query_typed("select current_database()", &[]).await.unwrap();
+    assert_eq!(rows[0].get::<_, &str>(0), database.name());
+}
+
+#[tokio::test]
+async fn a_cluster_that_was_killed_starts_again_with_what_was_committed() {
+    let cluster = TestCluster::start(&ClusterOptions { is_durable: true, ..ClusterOptions::default() });
+    let database = cluster.fresh().await;
+    database.run("insert into buildlock.locks (project, owner) values ('site', 'ana')").await;
+    cluster.kill();
+    cluster.start_again();
+    let row = database.client().await.query_one("select count(*) from buildlock.locks", &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 1);
+    cluster.stop();
+    cluster.start_again();
+    database.client().await;
+}

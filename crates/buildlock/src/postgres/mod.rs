@@ -1,0 +1,8 @@
+//! Locks in PostgreSQL: for many machines.
+//!
+//! The rules are SQL functions in the schema `buildlock`; here is what brings them into a database.
+
+mod migrate;
+mod sql;
+
+pub use self::migrate::{Migrated, migrate, migration};

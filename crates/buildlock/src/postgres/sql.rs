@@ -1,0 +1,10 @@
+//! The SQL: tables, by numbered migrations, and functions, which every migration makes anew.
+
+/// The version of the tables: how many migrations there are.
+pub(super) const VERSION: u32 = TABLES.len() as u32;
+
+/// What makes the tables of each version from those of the one before.
+pub(super) const TABLES: &[&str] = &[include_str!("sql/0001_locks.sql")];
+
+/// The functions, each after those that it needs to be made.
+pub(super) const FUNCTIONS: &[&str] = &[include_str!("sql/functions/adopted.sql")];
