@@ -1,0 +1,22 @@
+-- The start of a migration, which is one transaction: all of it, or nothing.
+
+-- Two migrations at once would each make what the other makes.
+set local statement_timeout = 0;
+set local lock_timeout = 0;
+set local search_path = '';
+select pg_advisory_xact_lock(7094144170453118819);
+
+-- The version of the tables that there are; 0: none.
+do $version$
+declare
+  version integer;
+begin
+  if to_regclass('buildlock.store') is not null then
+    select store.version into version from buildlock.store;
+  elsif to_regnamespace('buildlock') is not null then
+    raise exception 'there is a schema buildlock that is not buildlock''s; nothing was changed'
+      using hint = 'Rename it, and migrate again.';
+  end if;
+  perform set_config('buildlock.version', coalesce(version, 0)::text, true);
+end
+$version$;
