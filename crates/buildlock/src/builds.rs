@@ -191,8 +191,36 @@ pub struct BuildRetention {
     pub max_bytes: Option<u64>,
 }
 
-/// Keeps builds and their logs, in the same file as the locks. What it has answered is durable
-/// (rule 12).
+/// A server that runs builds of a store that it may share with others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildServer {
+    /// Its own, and no other's, not even of the one that is started after it.
+    pub id: Uuid,
+    /// What people call it.
+    pub name: String,
+}
+
+/// How far a build is, as its record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BuildProgress {
+    /// The build.
+    pub build: BuildId,
+    /// How many lines its log has.
+    pub log_lines: u64,
+    /// Whether it has ended.
+    pub has_ended: bool,
+}
+
+/// A build on record as running whose lease has ended, and that no server says it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AbandonedBuild {
+    /// The build.
+    pub build: BuildId,
+    /// The name of the server that ran it, if it is known.
+    pub server: Option<String>,
+}
+
+/// Keeps builds and their logs, where the locks are. What it has answered is durable (rule 12).
 ///
 /// The builds of a project that is deleted are unknown from then on, also to whoever makes the project
 /// anew.
@@ -237,4 +265,41 @@ pub trait BuildStore: Send + Sync + fmt::Debug {
     /// Removes some of the finished builds that are no longer kept, and of those whose project was
     /// deleted; answers with their ids. To be called again until it answers with none.
     async fn prune_builds(&self, retention: BuildRetention) -> Result<Vec<BuildId>, StoreError>;
+
+    /// What servers that share the store know of each other's builds. None if it has one server at a time.
+    fn shared(&self) -> Option<&dyn SharedBuilds> {
+        None
+    }
+}
+
+/// What servers that share a store must know of each other's builds.
+#[async_trait]
+pub trait SharedBuilds: Send + Sync + fmt::Debug {
+    /// Says that this server lives and runs these builds, and no others. Answers with those that somebody
+    /// wants cancelled, and who.
+    ///
+    /// To be called at least every 400 ms while it runs any: what no server has said that it runs for three
+    /// times as long counts as abandoned once its lease has ended.
+    async fn keep_builds(
+        &self,
+        server: &BuildServer,
+        builds: Vec<BuildId>,
+    ) -> Result<Vec<(BuildId, Holder)>, StoreError>;
+
+    /// Has a running build cancelled by the server that runs it, if that lives; false if it does not run. The
+    /// first who wants it counts.
+    async fn cancel_build(&self, build: BuildId, by: &Holder) -> Result<bool, StoreError>;
+
+    /// How far these builds are; what is unknown is left out.
+    async fn progress(&self, builds: Vec<BuildId>) -> Result<Vec<BuildProgress>, StoreError>;
+
+    /// The builds that are abandoned; oldest first.
+    async fn abandoned_builds(&self) -> Result<Vec<AbandonedBuild>, StoreError>;
+
+    /// Ends a build as lost if it is abandoned; false if it is not, or not any more.
+    async fn lose_build(&self, build: BuildId, reason: String) -> Result<bool, StoreError>;
+
+    /// The builds that have ended within this time, and a second ago at least, and whose lease lives: their
+    /// server was killed between the two.
+    async fn builds_that_left_a_lease(&self, ended_within: Duration) -> Result<Vec<Build>, StoreError>;
 }

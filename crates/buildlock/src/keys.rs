@@ -83,7 +83,7 @@ pub struct ApiKey {
     pub created_at: Timestamp,
 }
 
-/// Keeps the hashes of keys, in the same file as the locks.
+/// Keeps the hashes of keys, where the locks are.
 #[async_trait]
 pub trait KeyStore: Send + Sync + fmt::Debug {
     /// Puts a key on record; one that is on record already stays as it is. None if it was revoked: a

@@ -42,7 +42,10 @@ pub mod wire;
 
 pub use buildlock_core::*;
 
-pub use builds::{Build, BuildEnd, BuildId, BuildRetention, BuildStatus, BuildStore, LogLine, LogStream, NewBuild};
+pub use builds::{
+    AbandonedBuild, Build, BuildEnd, BuildId, BuildProgress, BuildRetention, BuildServer, BuildStatus, BuildStore,
+    LogLine, LogStream, NewBuild, SharedBuilds,
+};
 pub use error::StoreError;
 pub use keys::{ApiKey, KeyHash, KeyStore, Role, fresh_key};
 pub use remote::{API_KEY_VARIABLE, RemoteStore, http_client};
