@@ -4,7 +4,11 @@
 pub(super) const VERSION: u32 = TABLES.len() as u32;
 
 /// What makes the tables of each version from those of the one before.
-pub(super) const TABLES: &[&str] = &[include_str!("sql/0001_locks.sql")];
+pub(super) const TABLES: &[&str] = &[include_str!("sql/0001_locks.sql"), include_str!("sql/0002_builds.sql")];
 
 /// The functions, each after those that it needs to be made.
-pub(super) const FUNCTIONS: &[&str] = &[include_str!("sql/functions/adopted.sql")];
+pub(super) const FUNCTIONS: &[&str] = &[
+    include_str!("sql/functions/adopted.sql"),
+    include_str!("sql/functions/builds.sql"),
+    include_str!("sql/functions/keys.sql"),
+];
