@@ -28,19 +28,22 @@ create sequence buildlock.numbers as bigint maxvalue 9007199254740991 no cycle;
 
 -- A project and its lock.
 create table buildlock.locks (
-  project     text   collate "C" primary key,
-  owner       text   collate "C" not null,
-  holder      text   collate "C",
-  acquired_at bigint,
-  token       bigint,
-  request     uuid,
-  operation   text   collate "C",
-  message     text   collate "C",
-  ttl_ms      bigint,
-  expires_at  bigint,
-  claim_by    bigint,
-  due_at      bigint,   -- nothing about this project is due before; kept lazily, so never too late
-  last_event  bigint,   -- the newest of its events: the head of the chain events.previous
+  project      text   collate "C" primary key,
+  owner        text   collate "C" not null,
+  holder       text   collate "C",
+  acquired_at  bigint,
+  token        bigint,
+  request      uuid,
+  operation    text   collate "C",
+  message      text   collate "C",
+  ttl_ms       bigint,
+  expires_at   bigint,
+  claim_by     bigint,
+  queue_length bigint not null default 0,   -- how many tickets it has, so that most commands need not look
+  next_check   bigint,   -- none of its tickets dies before; kept lazily, so never too late
+  due_at       bigint,   -- nothing about this project is due before; kept lazily, so never too late
+  first_event  bigint,   -- the oldest of its events since it was made
+  last_event   bigint,   -- the newest of its events: the head of the chain events.previous
   check ((token is null) = (holder is null)),
   check ((token is null) = (expires_at is null))
 ) with (fillfactor = 70);
@@ -111,4 +114,30 @@ create type buildlock.answer as (
   past_reason    text,
   has_news       boolean   -- somebody else than the caller is concerned: a waiter was granted, or a lease ended
                            -- otherwise than by its holder
+);
+
+-- A project as it is at one moment: what project_status and projects answer with.
+create type buildlock.status as (
+  project           text,
+  owner             text,
+  now_ms            bigint,
+  -- the live lease; null: the project is idle
+  token             bigint,
+  request           uuid,
+  holder            text,
+  operation         text,
+  message           text,
+  ttl_ms            bigint,
+  acquired_at       bigint,
+  expires_at        bigint,
+  claim_by          bigint,
+  -- who waits, in order: the nth of each is the nth ticket's
+  ticket_numbers    bigint[],
+  ticket_requests   uuid[],
+  ticket_holders    text[],
+  ticket_operations text[],
+  ticket_messages   text[],
+  ticket_ttls_ms    bigint[],
+  queued_at         bigint[],
+  alive_until       bigint[]
 );
