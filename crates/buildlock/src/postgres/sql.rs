@@ -8,7 +8,14 @@ pub(super) const TABLES: &[&str] = &[include_str!("sql/0001_locks.sql"), include
 
 /// The functions, each after those that it needs to be made.
 pub(super) const FUNCTIONS: &[&str] = &[
+    include_str!("sql/functions/clock.sql"),
     include_str!("sql/functions/adopted.sql"),
+    include_str!("sql/functions/steps.sql"),
+    include_str!("sql/functions/decide.sql"),
+    include_str!("sql/functions/apply.sql"),
+    include_str!("sql/functions/due.sql"),
+    include_str!("sql/functions/projects.sql"),
+    include_str!("sql/functions/history.sql"),
     include_str!("sql/functions/builds.sql"),
     include_str!("sql/functions/keys.sql"),
 ];
