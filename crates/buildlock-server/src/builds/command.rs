@@ -53,7 +53,7 @@ impl Run {
             }
         };
         if end == RemoteEnd::SupervisionKilled {
-            kill_builds([self.build.id].into_iter()).await;
+            kill_builds(vec![self.build.id]).await;
         }
         let read = async {
             while let Some(read) = reading.join_next().await {

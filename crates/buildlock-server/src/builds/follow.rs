@@ -1,14 +1,12 @@
 //! A build's log as it grows, for those who look on.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use buildlock::{Build, BuildId, LogLine, StoreError};
 use futures_util::stream::{self, Stream};
 use tokio::sync::watch;
 
 use super::{Builds, Progress};
-use crate::ServerStore;
 
 /// How many lines are read at once: with the longest lines, a megabyte for each who looks on.
 const PAGE: usize = 64;
@@ -30,14 +28,11 @@ impl Builds {
         build: BuildId,
         after: u64,
     ) -> impl Stream<Item = Result<Followed, StoreError>> + Send + use<> {
-        let follower = Follower {
-            store: Arc::clone(&self.inner.store),
-            build,
-            after,
-            progress: self.running(build).map(|running| running.progress.subscribe()),
-            page: VecDeque::new(),
-            is_over: false,
+        let progress = match self.running(build) {
+            Some(running) => Source::Heard(running.progress.subscribe()),
+            None => Source::Unknown,
         };
+        let follower = Follower { builds: self.clone(), build, after, progress, page: VecDeque::new(), is_over: false };
         stream::unfold(follower, |mut follower| async move {
             let next = follower.next().await.transpose()?;
             Some((next, follower))
@@ -46,13 +41,21 @@ impl Builds {
 }
 
 struct Follower {
-    store: Arc<dyn ServerStore>,
+    builds: Builds,
     build: BuildId,
     after: u64,
-    /// None: the build had ended before.
-    progress: Option<watch::Receiver<Progress>>,
+    progress: Source,
     page: VecDeque<LogLine>,
     is_over: bool,
+}
+
+/// Who tells how far the build is.
+enum Source {
+    /// It does not run here: another server may run it.
+    Unknown,
+    Heard(watch::Receiver<Progress>),
+    /// It has ended, and all of its log is on record.
+    Over,
 }
 
 impl Follower {
@@ -64,19 +67,27 @@ impl Follower {
             if self.is_over {
                 return Ok(None);
             }
+            let store = &self.builds.inner.store;
             // Looked at before the log is read, so that what comes meanwhile is news.
-            let has_ended = self.progress.as_mut().is_none_or(|progress| progress.borrow_and_update().has_ended);
-            self.page = self.store.log(self.build, self.after, PAGE).await?.into();
+            let has_ended = match &mut self.progress {
+                Source::Unknown => {
+                    self.progress = self.builds.elsewhere(self.build).await?.map_or(Source::Over, Source::Heard);
+                    continue;
+                }
+                Source::Heard(progress) => progress.borrow_and_update().has_ended,
+                Source::Over => true,
+            };
+            self.page = store.log(self.build, self.after, PAGE).await?.into();
             if let Some(last) = self.page.back() {
                 self.after = last.number;
             } else if has_ended {
                 self.is_over = true;
-                return Ok(self.store.build(self.build).await?.map(|build| Followed::End(Box::new(build))));
-            } else if let Some(progress) = &mut self.progress
+                return Ok(store.build(self.build).await?.map(|build| Followed::End(Box::new(build))));
+            } else if let Source::Heard(progress) = &mut self.progress
                 && progress.changed().await.is_err()
             {
-                // Whoever ran it has told all that it had to tell.
-                self.progress = None;
+                // Whoever told of it has told all that there was to tell.
+                self.progress = Source::Over;
             }
         }
     }

@@ -118,7 +118,7 @@ impl Writer {
                     }
                     return;
                 }
-                Err(StoreError::Unavailable { .. }) if Instant::now() < give_up => sleep(RETRY_EVERY).await,
+                Err(error) if error.may_pass() && Instant::now() < give_up => sleep(RETRY_EVERY).await,
                 Err(error) => {
                     tracing::error!(%error, build = %self.build, lines = lines.len(), "lines of a log are lost");
                     return;

@@ -2,13 +2,16 @@
 //!
 //! [`Builds`] is what the routes use. How a build is started is in `start.rs`, what one that runs goes
 //! through in `run.rs`, its two kinds of builders in `command.rs` and `upstream.rs`, its log in `log.rs`
-//! and `follow.rs`. A build is a task of its own: it does not end because somebody goes away.
+//! and `follow.rs`, what other servers have to do with it in `shared.rs` and `recover.rs`. A build is a task
+//! of its own: it does not end because somebody goes away.
 
 mod command;
 mod follow;
 mod lines;
 mod log;
+mod recover;
 mod run;
+mod shared;
 mod start;
 mod upstream;
 mod workspace;
@@ -19,15 +22,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use buildlock::{
-    Build, BuildEnd, BuildId, BuildStatus, Command, Holder, LockService, Operation, ProjectId, Reason, StoreError,
-};
+use buildlock::{Build, BuildId, BuildServer, Holder, LockService, Operation, ProjectId, StoreError};
 use buildlock_supervise::kill_marked;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 pub(crate) use self::follow::Followed;
+use self::shared::Elsewhere;
 pub(crate) use self::start::{BuildOrder, StartError, Started};
 pub(crate) use self::upstream::UpstreamAnswer;
 use crate::ServerStore;
@@ -36,9 +38,6 @@ use crate::metrics;
 
 /// How often finished builds that are no longer kept are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
-
-/// How many builds that have ended are looked at when a server starts: it bounds how long that takes.
-const ENDED_AT_MOST: usize = 10_000;
 
 /// What a build is told apart by, in the environment of all its processes.
 const MARK: &str = "BUILDLOCK_BUILD";
@@ -81,6 +80,9 @@ struct Inner {
     ended: watch::Sender<()>,
     /// Whether no more builds are started.
     draining: watch::Sender<bool>,
+    /// This one, among those that share the store.
+    server: BuildServer,
+    elsewhere: Elsewhere,
     pruning: AbortHandle,
 }
 
@@ -149,10 +151,18 @@ impl Builds {
             under_way: Mutex::default(),
             ended: watch::Sender::default(),
             draining: watch::Sender::new(false),
+            server: shared::this_server(),
+            elsewhere: Elsewhere::default(),
             config: config.builds.clone(),
             pruning,
         };
-        Self { inner: Arc::new(inner) }
+        let inner = Arc::new(inner);
+        if inner.store.shared().is_some() {
+            // They end with the last handle to this.
+            tokio::spawn(shared::keep_in_touch(Arc::downgrade(&inner)));
+            tokio::spawn(recover::sweep(Arc::downgrade(&inner)));
+        }
+        Self { inner }
     }
 
     /// The folder in which a project's builds work.
@@ -160,7 +170,8 @@ impl Builds {
         self.inner.workspaces.join(workspace::folder_name(project))
     }
 
-    /// Waits for the end of a build; answers how it ended, or none if it is unknown.
+    /// Waits for the end of a build, whichever server runs it; answers how it ended, or none if it is unknown. One that
+    /// another server runs is still running in the answer if this server is about to stop.
     ///
     /// # Errors
     ///
@@ -170,6 +181,13 @@ impl Builds {
             let mut progress = running.progress.subscribe();
             // The sender lives as long as `running` here.
             let _ = progress.wait_for(|progress| progress.has_ended).await;
+        } else if let Some(mut progress) = self.elsewhere(build).await? {
+            let mut draining = self.inner.draining.subscribe();
+            tokio::select! {
+                // It fails when the build has ended and all was told.
+                _ = progress.wait_for(|progress| progress.has_ended) => {}
+                _ = draining.wait_for(|draining| *draining) => {}
+            }
         }
         self.inner.store.build(build).await
     }
@@ -181,15 +199,22 @@ impl Builds {
     ///
     /// [`StoreError`] if the store cannot answer.
     pub(crate) async fn cancel(&self, build: BuildId, by: &Holder) -> Result<Option<Build>, StoreError> {
-        self.ask_to_cancel(build, by);
+        self.ask_to_cancel(build, by).await?;
         self.wait(build).await
     }
 
     /// Has a build cancelled, and does not wait for that.
-    pub(crate) fn ask_to_cancel(&self, build: BuildId, by: &Holder) {
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot answer.
+    pub(crate) async fn ask_to_cancel(&self, build: BuildId, by: &Holder) -> Result<(), StoreError> {
         if let Some(running) = self.running(build) {
-            running.cancel(format!("it was cancelled by {by}"));
+            running.cancel_by(by);
+        } else if let Some(shared) = self.inner.store.shared() {
+            shared.cancel_build(build, by).await?;
         }
+        Ok(())
     }
 
     /// The answer of a build's upstream, when it has come: for whoever asks first. None if it has no
@@ -204,41 +229,6 @@ impl Builds {
             _ = progress.wait_for(|progress| progress.has_ended) => {}
         }
         running.answer.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Ends what a server before this one has left behind: builds on record as running are lost, their
-    /// processes killed, their leases ended. Call it before any build is started.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if the store cannot answer.
-    pub(crate) async fn recover(&self) -> Result<(), StoreError> {
-        const REASON: &str = "the server that ran it ended before it did";
-        let store = &self.inner.store;
-        let longest_lease = self.inner.operations.values().map(|operation| operation.ttl).max().unwrap_or_default();
-        for ended in store.builds_ended_within(longest_lease.get(), ENDED_AT_MOST).await? {
-            // Most have no lease any more. That server may have been killed between the end of the build, which
-            // it put on record, and the end of the lease.
-            let unlock = Command::Unlock { token: ended.token, holder: ended.holder };
-            store.apply(&ended.project, unlock).await?;
-        }
-        let left = store.running_builds().await?;
-        if left.is_empty() {
-            return Ok(());
-        }
-        kill_builds(left.iter().map(|build| build.id)).await;
-        for build in left {
-            let Build { id, project, token, .. } = build;
-            let end = BuildEnd { status: BuildStatus::Lost, exit_code: None, reason: Some(REASON.to_owned()) };
-            store.end_build(id, end).await?;
-            metrics::build_ended(BuildStatus::Lost);
-            if let (Ok(by), Ok(reason)) = (Holder::new("buildlock"), Reason::new(REASON)) {
-                // A lease that has ended meanwhile needs no end.
-                store.apply(&project, Command::ForceUnlock { token, by, reason }).await?;
-            }
-            tracing::warn!(build = %id, "the build was lost with the server that ran it");
-        }
-        Ok(())
     }
 
     /// Starts no more builds; gives those that run this long to end by themselves, then cancels them.
@@ -282,6 +272,10 @@ impl Builds {
 }
 
 impl Running {
+    fn cancel_by(&self, by: &Holder) {
+        self.cancel(format!("it was cancelled by {by}"));
+    }
+
     /// Has it stop; the first reason counts.
     fn cancel(&self, reason: String) {
         self.cancelled.send_if_modified(|cancelled| {
@@ -305,8 +299,11 @@ impl fmt::Debug for Builds {
 }
 
 /// Kills what is left of builds that nobody supervises any more.
-async fn kill_builds(builds: impl Iterator<Item = BuildId>) {
-    let marks: Vec<String> = builds.map(|build| format!("{MARK}={build}")).collect();
+async fn kill_builds(builds: Vec<BuildId>) {
+    if builds.is_empty() {
+        return;
+    }
+    let marks: Vec<String> = builds.iter().map(|build| format!("{MARK}={build}")).collect();
     let Ok(report) = tokio::task::spawn_blocking(move || kill_marked(&marks)).await else { return };
     if !report.survivors.is_empty() {
         tracing::error!(survivors = ?report.survivors, "these could not be stopped; end them by hand");

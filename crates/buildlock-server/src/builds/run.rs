@@ -20,7 +20,7 @@ use crate::metrics::{self, RunningBuild};
 const GRACE_WHEN_ENDED: Duration = Duration::from_secs(2);
 
 /// How soon to try again to put a build's end on record.
-const RETRY_EVERY: Duration = Duration::from_millis(500);
+const RETRY_EVERY: Duration = Duration::from_millis(200);
 
 /// A build that runs.
 pub(super) struct Run {
@@ -122,7 +122,7 @@ impl Run {
             Ok(end) => end,
             Err(_) => {
                 // Its project would be locked, and the build shown as running, until the server ends.
-                kill_builds([id].into_iter()).await;
+                kill_builds(vec![id]).await;
                 let reason = Some("buildlock itself failed; its own log says more".to_owned());
                 BuildEnd { status: BuildStatus::Failed, exit_code: None, reason }
             }
@@ -150,7 +150,7 @@ impl Run {
         tracing::info!(build = %id, status = end.status.as_str(), "a build has ended");
         loop {
             match self.builds.inner.store.end_build(id, end.clone()).await {
-                Err(StoreError::Unavailable { .. }) => sleep(RETRY_EVERY).await,
+                Err(error) if error.may_pass() => sleep(RETRY_EVERY).await,
                 Err(error) => return tracing::error!(%error, build = %id, "cannot put a build's end on record"),
                 Ok(_) => return,
             }

@@ -132,8 +132,14 @@ async fn run(
     if is_new && let Some(answer) = app.builds.upstream_answer(build.id).await {
         return Ok(passed_on(build.id, answer));
     }
-    let ended = app.builds.wait(build.id).await?.ok_or_else(Problem::build_not_found)?;
+    let ended = ended(app.builds.wait(build.id).await?)?;
     result(app, &ended).await
+}
+
+/// A build that was waited for. One that still runs does so on another server, and this one is about to stop.
+fn ended(build: Option<Build>) -> Result<Build, Problem> {
+    let build = build.ok_or_else(Problem::build_not_found)?;
+    if build.status == BuildStatus::Running { Err(Problem::stopping()) } else { Ok(build) }
 }
 
 /// What a body asks for. All of it but how to wait goes to the builder.
@@ -386,10 +392,10 @@ async fn cancel(
 ) -> Result<Response, Problem> {
     let build = seen(&app, &caller, id).await?;
     if prefers_async(&headers) {
-        app.builds.ask_to_cancel(id, &caller.holder);
+        app.builds.ask_to_cancel(id, &caller.holder).await?;
         return Ok(accepted(&build));
     }
     let _slot = app.waits.take()?;
-    let ended = app.builds.cancel(id, &caller.holder).await?.ok_or_else(Problem::build_not_found)?;
+    let ended = ended(app.builds.cancel(id, &caller.holder).await?)?;
     Ok(named(&ended))
 }
