@@ -34,7 +34,6 @@ pub(crate) use self::start::{BuildOrder, StartError, Started};
 pub(crate) use self::upstream::UpstreamAnswer;
 use crate::ServerStore;
 use crate::config::{BuildsConfig, Config, OperationConfig};
-use crate::metrics;
 
 /// How often finished builds that are no longer kept are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buildlock::{Build, BuildEnd, BuildStatus, LeaseGuard, LockError, Loss, StoreError, since_boot};
+use buildlock::{Build, BuildEnd, BuildStatus, LeaseGuard, LockError, Loss, since_boot};
 use futures_util::FutureExt;
 use serde_json::{Map, Value};
 use tokio::sync::OwnedSemaphorePermit;

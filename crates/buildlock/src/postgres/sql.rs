@@ -18,4 +18,5 @@ pub(super) const FUNCTIONS: &[&str] = &[
     include_str!("sql/functions/history.sql"),
     include_str!("sql/functions/builds.sql"),
     include_str!("sql/functions/keys.sql"),
+    include_str!("sql/functions/servers.sql"),
 ];
