@@ -173,7 +173,7 @@ async fn connect(url: &str) -> Client {
 async fn template(server: &Server, content: Content) -> String {
     let made_of = match content {
         Content::Empty => return "template0".to_owned(),
-        Content::Migrated => buildlock::postgres::migration(0),
+        Content::Migrated => buildlock::postgres::migration(None),
         Content::Emulated => EMULATION.to_owned(),
     };
     let hash = Sha256::digest(made_of.as_bytes());
@@ -188,7 +188,7 @@ async fn template(server: &Server, content: Content) -> String {
         admin.batch_execute(&format!("create database {draft} template template0")).await.unwrap();
         let url = server.url(None, &draft);
         if content == Content::Migrated {
-            buildlock::postgres::migrate(&url).await.unwrap();
+            buildlock::postgres::migrate(&url, None).await.unwrap();
         } else {
             connect(&url).await.batch_execute(EMULATION).await.unwrap();
         }

@@ -17,6 +17,31 @@ pub(super) const FUNCTIONS: &[&str] = &[
     include_str!("sql/functions/projects.sql"),
     include_str!("sql/functions/history.sql"),
     include_str!("sql/functions/builds.sql"),
+    include_str!("sql/functions/by_hand.sql"),
+    include_str!("sql/functions/callers.sql"),
     include_str!("sql/functions/keys.sql"),
+    include_str!("sql/functions/refusals.sql"),
+    include_str!("sql/functions/requests.sql"),
     include_str!("sql/functions/servers.sql"),
 ];
+
+/// What begins a migration, and keeps two apart.
+pub(super) const BEGIN: &str = include_str!("sql/begin.sql");
+
+/// Checks the table to adopt, and makes what buildlock asks and tells it.
+pub(super) const ADOPT: &str = include_str!("sql/adopt.sql");
+
+/// The functions for a platform's own code.
+pub(super) const PUBLIC: &str = include_str!("sql/public.sql");
+
+/// Who may what.
+pub(super) const PRIVILEGES: &str = include_str!("sql/privileges.sql");
+
+/// Changes the adopted table.
+pub(super) const ADOPT_TABLE: &str = include_str!("sql/adopt_table.sql");
+
+/// What is left to do after the commit.
+pub(super) const AFTER: &str = include_str!("sql/after.sql");
+
+/// Takes it all out again.
+pub(super) const DOWN: &str = include_str!("sql/down.sql");

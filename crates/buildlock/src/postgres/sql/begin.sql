@@ -17,6 +17,11 @@ begin
     raise exception 'there is a schema buildlock that is not buildlock''s; nothing was changed'
       using hint = 'Rename it, and migrate again.';
   end if;
+  if version > current_setting('buildlock.newest')::integer then
+    raise exception 'the tables have version %, this program knows up to %; nothing was changed',
+      version, current_setting('buildlock.newest')
+      using hint = 'Use a newer buildlock.';
+  end if;
   perform set_config('buildlock.version', coalesce(version, 0)::text, true);
 end
 $version$;
