@@ -1,6 +1,6 @@
 //! A migration as one text of SQL, which is applied or printed. It can be run again, by any client.
 
-use super::sql::{AFTER, ADOPT, ADOPT_TABLE, BEGIN, DOWN, FUNCTIONS, PRIVILEGES, PUBLIC, TABLES, VERSION};
+use super::sql::{ADOPT, ADOPT_TABLE, AFTER, BEGIN, DOWN, FUNCTIONS, PRIVILEGES, PUBLIC, TABLES, VERSION};
 
 /// The platform's own table of projects, which gets the columns `build_status`, `locked_by` and `locked_at`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn a_name_is_data() {
-        let adopt = Adopt { table: "public.\"it's\"".to_owned(), owner_column: Some("o'; drop table x; --".to_owned()) };
+        let adopt =
+            Adopt { table: "public.\"it's\"".to_owned(), owner_column: Some("o'; drop table x; --".to_owned()) };
         let script = migration(Some(&adopt));
         assert!(script.contains("'public.\"it''s\"'"), "{script}");
         assert!(script.contains("'o''; drop table x; --'"), "{script}");

@@ -1,14 +1,14 @@
 -- From a call of a public function to the engine and back: who may, what is valid, what is answered.
 
--- buildlock.check_text(field, value, most_bytes, most_chars, allowed) returns void
+-- buildlock.check_text(field, value, least_chars, most_bytes, most_chars, allowed) returns void
 -- Raises INVALID_REQUEST unless the text is within its bounds and without control characters.
 create or replace function buildlock.check_text(
-  field      text,
-  value      text,
-  least      integer,
-  most_bytes integer,
-  most_chars integer,
-  allowed    text
+  field       text,
+  value       text,
+  least_chars integer,
+  most_bytes  integer,
+  most_chars  integer,
+  allowed     text
 )
 returns void
 language plpgsql
@@ -18,7 +18,7 @@ as $$
 begin
   if value is null then
     perform buildlock.refuse_value(field, 'is missing', allowed);
-  elsif length(value) < least then
+  elsif length(value) < least_chars then
     perform buildlock.refuse_value(field, 'is empty', allowed);
   elsif octet_length(value) > most_bytes then
     perform buildlock.refuse_value(field, format('is %s bytes long', octet_length(value)), allowed);
