@@ -125,7 +125,8 @@ async fn a_busy_project_is_refused_or_waited_for() {
     let second = json_of(second.await.unwrap().unwrap(), 200).await;
     assert_eq!(second["status"], "succeeded");
     let first = server.ended(&first).await;
-    assert!(first["endedAt"].as_str() <= second["startedAt"].as_str(), "{first} {second}");
+    let time = |text: &serde_json::Value| text.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    assert!(time(&first["endedAt"]) <= time(&second["startedAt"]), "{first} {second}");
     // Another project is never in the way.
     assert_eq!(server.build("other", "edit").await.0, 200);
 }
