@@ -1,4 +1,4 @@
--- Projects: seen, made, deleted, freed by hand.
+-- Projects: seen, made, deleted, counted.
 
 -- buildlock.status_of(this, now_ms) returns buildlock.status
 -- What a project's row and its tickets tell at a time: leases and tickets that are over by then are left out. It is
@@ -190,40 +190,6 @@ $$;
 
 comment on function buildlock.delete_project(bigint, text, text) is
   'Deletes a project that is idle. outcome: done, locked or unknown_project.';
-
--- buildlock.free_by_hand(at_ms, project) returns boolean
--- An operator's manual update (rule 13): ends the lease, whoever holds it, and grants to the next. False: nobody
--- held the project.
-create or replace function buildlock.free_by_hand(at_ms bigint, project text)
-returns boolean
-language plpgsql
-volatile
-set search_path = ''
-set enable_seqscan = off
-as $$
-declare
-  now_ms bigint;
-  before buildlock.locks;
-  this   buildlock.locks;
-begin
-  before := buildlock.lock_row(project, null);
-  if before.token is null then
-    return false;
-  end if;
-  now_ms := coalesce(at_ms, buildlock.now_ms());
-  this := before;
-  -- A lease that is over by now has ended by itself.
-  if now_ms < least(this.claim_by, this.expires_at) then
-    this := buildlock.end_lease(this, now_ms, 'freed_by_hand', null, null);
-  end if;
-  this := buildlock.settle(this, now_ms);
-  perform buildlock.save_row(before, this, true);
-  return true;
-end
-$$;
-
-comment on function buildlock.free_by_hand(bigint, text) is
-  'An operator''s manual update (rule 13): ends the lease, whoever holds it, and grants to the next.';
 
 -- buildlock.counts() returns table (held, waiting)
 -- How many projects are locked, and how many wait in all queues.
