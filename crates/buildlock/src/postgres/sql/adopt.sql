@@ -298,6 +298,19 @@ begin
     end
     $$;
 
+    -- Trigger after the update that gives a project to another.
+    create or replace function buildlock.owner_changed()
+    returns trigger
+    language plpgsql
+    security definer
+    set search_path = ''
+    as $$
+    begin
+      update buildlock.locks set owner = new.{owner}::text where locks.project = new.id::text;
+      return null;
+    end
+    $$;
+
     -- Trigger after a row was deleted, or got another id: its lock goes with it.
     create or replace function buildlock.project_gone()
     returns trigger
@@ -330,6 +343,8 @@ begin
       'Trigger: the lock''s columns of the adopted table say what buildlock.locks says, or free the project.';
     comment on function buildlock.project_freed() is
       'Trigger: an update that frees a project by hand is made real.';
+    comment on function buildlock.owner_changed() is
+      'Trigger: a project that is given to another is the other''s to lock.';
     comment on function buildlock.project_gone() is
       'Trigger: a row that is deleted takes its lock with it, on record.';
     comment on function buildlock.projects_truncated() is

@@ -24,7 +24,7 @@ begin
     where attribute.attrelid = adopted and attribute.attname = wanted.name and not attribute.attisdropped
   );
   select count(*) into triggers from pg_catalog.pg_trigger where tgrelid = adopted and tgname like 'buildlock\_%';
-  if missing = '{}' and triggers = 8 then
+  if missing = '{}' and triggers = 9 then
     return;
   end if;
 
@@ -137,6 +137,12 @@ begin
     when (old.build_status = 'processing' and new.build_status = 'idle')
     execute function buildlock.project_freed();
 
+    create or replace trigger buildlock_owner
+    after update on %1$s
+    for each row
+    when (old.%3$I is distinct from new.%3$I)
+    execute function buildlock.owner_changed();
+
     create or replace trigger buildlock_renamed
     after update on %1$s
     for each row
@@ -152,7 +158,7 @@ begin
     after truncate on %1$s
     for each statement
     execute function buildlock.projects_truncated();
-  $triggers$, adopted, current_user);
+  $triggers$, adopted, current_user, adoption.owner_column);
 
   update buildlock.adoption set added_columns = added_columns || missing;
 end
