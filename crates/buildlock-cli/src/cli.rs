@@ -308,6 +308,15 @@ pub(crate) struct Migrate {
     /// Print the SQL and do nothing
     #[arg(long)]
     pub(crate) print: bool,
+    /// PostgreSQL: adopt the platform's own table of projects, which shows who builds what from then on
+    #[arg(long, env = "BUILDLOCK_ADOPT", value_name = "SCHEMA.TABLE")]
+    pub(crate) adopt: Option<String>,
+    /// The adopted table's column that tells whose a project is [default: user_id]
+    #[arg(long, env = "BUILDLOCK_OWNER_COLUMN", value_name = "COLUMN")]
+    pub(crate) owner_column: Option<String>,
+    /// PostgreSQL: with --print, the SQL that takes buildlock out again
+    #[arg(long, requires = "print", conflicts_with = "adopt")]
+    pub(crate) down: bool,
 }
 
 /// Whether a command line that is not understood asks for JSON; if so, whether on standard output,

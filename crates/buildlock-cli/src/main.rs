@@ -53,7 +53,7 @@ fn in_runtime(global: &cli::Global, command: Command) -> Result<(), Failure> {
             Command::Projects(options) => commands::projects::projects(global, options).await,
             Command::SignIn => commands::sign_in::sign_in(global).await,
             Command::Keys(options) => commands::keys::keys(global, options).await,
-            Command::Migrate(options) => commands::store::migrate(global, options).await,
+            Command::Migrate(options) => commands::migrate::migrate(global, options).await,
             Command::Doctor => commands::store::doctor(global).await,
             Command::Run(_)
             | Command::Serve(_)

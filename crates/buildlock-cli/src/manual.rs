@@ -169,11 +169,16 @@ pub(crate) const MIGRATE: &str = "\
 Examples:
   buildlock migrate           make the store, or bring it up to this version
   buildlock migrate --print   the SQL of it
+  buildlock --store postgres://postgres@localhost/app migrate --adopt public.projects
+  buildlock migrate --adopt public.projects --owner-column user_id --print \\
+    > supabase/migrations/$(date -u +%Y%m%d%H%M%S)_buildlock.sql
+
+The last prints a migration for Supabase's own command: supabase db push applies it.
 
 Exit codes:
   0   the store is at this version
   2   usage
-  69  the store's file cannot be used, or is newer: it is left as it was";
+  69  the store cannot be used, or is newer: it is left as it was";
 
 pub(crate) const DOCTOR: &str = "\
 Examples:

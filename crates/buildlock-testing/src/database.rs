@@ -70,6 +70,10 @@ impl TestPg {
         let name = format!("test_{}_{count}_{started}", process::id());
         let admin = connect(&server.url(None, "postgres")).await;
         admin.batch_execute(&format!("create database {name} template {template}")).await.unwrap();
+        if content == Content::Emulated {
+            // What a database lets its users do does not come with a template.
+            admin.batch_execute(&format!("grant create on database {name} to postgres")).await.unwrap();
+        }
         Self { server, name }
     }
 

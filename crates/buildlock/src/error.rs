@@ -107,6 +107,9 @@ pub enum StoreError {
         /// What the server says.
         problem: String,
     },
+    /// The database refused the migration. Nothing was changed.
+    #[error("the database was not migrated: {0}")]
+    NotMigrated(String),
     /// The store gave an answer that makes no sense, as one of another version might.
     #[error("the store's answer is not understood: {0}")]
     Protocol(String),

@@ -5,6 +5,7 @@ pub(crate) mod help;
 pub(crate) mod history;
 pub(crate) mod keys;
 pub(crate) mod lock;
+pub(crate) mod migrate;
 pub(crate) mod projects;
 pub(crate) mod run;
 pub(crate) mod serve;

@@ -1,36 +1,12 @@
-//! `migrate` and `doctor`: the store itself.
+//! `doctor`: the store itself.
 
-use buildlock::{Finding, Verdict, migrations};
+use buildlock::{Finding, Verdict};
 use serde::Serialize;
 
 use super::{print_json, print_line};
-use crate::cli::{self, Global};
+use crate::cli::Global;
 use crate::exit::Failure;
 use crate::place;
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct MigratedJson<'a> {
-    store: &'a str,
-    version: u32,
-}
-
-pub(crate) async fn migrate(global: &Global, options: cli::Migrate) -> Result<(), Failure> {
-    if options.print {
-        return print_line(migrations().trim_end());
-    }
-    let url = place::store_url(global)?;
-    // To open a store is to bring it up to date.
-    let store = place::open(global).await?;
-    let version = store.version();
-    if global.json {
-        return print_json(&MigratedJson { store: &url, version });
-    }
-    if !global.quiet {
-        eprintln!("{url} is at version {version}, the newest that this program knows");
-    }
-    Ok(())
-}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

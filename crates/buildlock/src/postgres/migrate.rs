@@ -7,25 +7,30 @@ use super::sql::VERSION;
 use crate::StoreError;
 
 /// What a migration has done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Migrated {
     /// The version of the tables before; 0: there were none.
     pub from: u32,
     /// The version now.
     pub to: u32,
+    /// The adopted table, with its schema, quoted as in SQL where it must be.
+    pub adopted: Option<String>,
+    /// Whether Supabase's own command keeps account of this database's migrations. It knows nothing of this one.
+    pub has_supabase_migrations: bool,
 }
 
 /// Brings the database with this URL to the newest version, and adopts the table, if one is named. Safe to run
-/// twice, and by two at once. What cannot be applied changes nothing.
+/// twice, and by two at once. What cannot be applied changes nothing. Dropped, it is given up within a moment,
+/// unless it was just done.
 ///
 /// # Errors
 ///
 /// [`StoreError`] if the database cannot be reached, is of a newer version, or refuses.
 pub async fn migrate(url: &str, adopt: Option<&Adopt>) -> Result<Migrated, StoreError> {
-    let protocol = |error: tokio_postgres::Error| StoreError::Protocol(describe(&error));
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.map_err(protocol)?;
+    let (client, connection) =
+        tokio_postgres::connect(url, NoTls).await.map_err(|error| StoreError::Protocol(describe(&error)))?;
     let connection = tokio::spawn(connection);
-    let migrated = apply(&client, adopt).await.map_err(protocol);
+    let migrated = apply(&client, adopt).await.map_err(|error| StoreError::NotMigrated(describe(&error)));
     drop(client);
     // What the connection met with, the client was told.
     let _ = connection.await;
@@ -33,7 +38,12 @@ pub async fn migrate(url: &str, adopt: Option<&Adopt>) -> Result<Migrated, Store
 }
 
 async fn apply(client: &Client, adopt: Option<&Adopt>) -> Result<Migrated, tokio_postgres::Error> {
-    let exists: bool = client.query_one("select to_regclass('buildlock.store') is not null", &[]).await?.get(0);
+    // Whoever goes away in the middle does not want it any more.
+    client.batch_execute("set client_connection_check_interval = '100ms'").await?;
+    let is_there = "select to_regclass('buildlock.store') is not null, \
+                    to_regclass('supabase_migrations.schema_migrations') is not null";
+    let is_there = client.query_one(is_there, &[]).await?;
+    let (exists, has_supabase_migrations) = (is_there.get::<_, bool>(0), is_there.get(1));
     let from = if exists {
         let row = client.query_opt("select version from buildlock.store", &[]).await?;
         row.map_or(0, |row| row.get::<_, i32>(0).unsigned_abs())
@@ -41,9 +51,14 @@ async fn apply(client: &Client, adopt: Option<&Adopt>) -> Result<Migrated, tokio
         0
     };
     client.batch_execute(&migration(adopt)).await?;
-    Ok(Migrated { from, to: VERSION })
+    let adopted =
+        "select format('%I.%I', table_schema, table_name) from buildlock.adoption where table_name is not null";
+    let adopted = client.query_opt(adopted, &[]).await?.map(|row| row.get(0));
+    Ok(Migrated { from, to: VERSION, adopted, has_supabase_migrations })
 }
 
+/// What happened, and what to do.
 fn describe(error: &tokio_postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string)
+    let Some(error) = error.as_db_error() else { return error.to_string() };
+    [Some(error.message()), error.detail(), error.hint()].into_iter().flatten().collect::<Vec<_>>().join(". ")
 }
