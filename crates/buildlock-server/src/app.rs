@@ -65,7 +65,7 @@ impl App {
             builds: Builds::new(&config, workspaces, supervisor, service, Arc::clone(&store)),
             sites: config.sites.folder.clone().map(Sites::new),
             feed: Feed::new(Arc::clone(&store)),
-            auth: Auth::new(Arc::clone(&store)),
+            auth: Auth::new(Arc::clone(&store), &config.auth),
             sessions: Sessions::default(),
             cookie_name: format!("buildlock_session_{}", address.port()),
             names: Names::new(address.ip(), address.port(), &config.server),

@@ -1,4 +1,4 @@
-//! Keys as clients show them: what they look like, and whose they are.
+//! What clients show to say who they are, keys and tokens, and whose it is.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,6 +9,8 @@ use buildlock::{ApiKey, KeyHash, StoreError};
 use tokio::time::Instant;
 
 use crate::app::ServerStore;
+use crate::config::AuthConfig;
+use crate::jwt::Jwts;
 
 /// How long a key is taken as good without asking the store again: how long at most a revoked key still
 /// works. The store is spared one read with each request.
@@ -17,17 +19,19 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(1);
 /// How many keys are remembered.
 const REMEMBERED: usize = 1_000;
 
-/// Knows whose a key is.
+/// Knows whose a key or a token is.
 ///
 /// Keys are found by their hash, so that the time which that takes tells nothing of a key.
 pub(crate) struct Auth {
     store: Arc<dyn ServerStore>,
     remembered: Mutex<HashMap<KeyHash, (ApiKey, Instant)>>,
+    /// None if tokens are not taken.
+    pub(crate) jwts: Option<Jwts>,
 }
 
 impl Auth {
-    pub(crate) fn new(store: Arc<dyn ServerStore>) -> Self {
-        Self { store, remembered: Mutex::default() }
+    pub(crate) fn new(store: Arc<dyn ServerStore>, config: &AuthConfig) -> Self {
+        Self { store, remembered: Mutex::default(), jwts: Jwts::new(&config.jwt) }
     }
 
     /// The key on record, unless there is none or it was revoked.

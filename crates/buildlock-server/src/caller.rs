@@ -5,22 +5,32 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use buildlock::wire::{HOLDER_HEADER, Viewer};
 use buildlock::{Holder, KeyHash, ProjectId, Role, Status};
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::http::extract::percent_decoded;
 use crate::http::guard::{Origin, is_safe};
 use crate::http::sign_in::session_secret;
+use crate::jwt::{self, Good, Refused};
 use crate::problem::Problem;
 
 /// Who sends a request.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
-    /// In whose name: the key's owner, or for a service and an operator whom they name in the header
-    /// `Buildlock-Holder`.
+    /// In whose name: whose the key or the token is, or for a service and an operator whom they name in the
+    /// header `Buildlock-Holder`.
     pub(crate) holder: Holder,
     pub(crate) role: Role,
-    /// The key, shown or signed in with.
-    pub(crate) key: KeyHash,
+    pub(crate) shown: Shown,
+}
+
+/// What a caller has shown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Shown {
+    /// A key, or a session that was begun with it.
+    Key(KeyHash),
+    /// A token, which is good until then.
+    Token(Instant),
 }
 
 impl Caller {
@@ -57,27 +67,53 @@ impl Caller {
     }
 }
 
+impl Shown {
+    /// Until when it is good, where that is known.
+    pub(crate) fn until(self) -> Option<Instant> {
+        match self {
+            Shown::Key(_) => None,
+            Shown::Token(until) => Some(until),
+        }
+    }
+}
+
 impl FromRequestParts<App> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let (shown, unknown) = match bearer(&parts.headers)? {
-            Some(key) => (KeyHash::of(key), "this key is not known here, or was revoked"),
-            None => (signed_in(parts, app)?, "the key that you signed in with was revoked"),
+        let (owner, role, shown) = match bearer(&parts.headers)? {
+            Some(token) if jwt::is_token(token) => by_token(token, app).await?,
+            Some(key) => by_key(KeyHash::of(key), "this key is not known here, or was revoked", app).await?,
+            None => by_key(signed_in(parts, app)?, "the key that you signed in with was revoked", app).await?,
         };
-        let Some(key) = app.auth.key(shown).await? else { return Err(Problem::unauthenticated(unknown)) };
         let holder = match named_holder(&parts.headers)? {
-            None => key.owner,
-            Some(_) if key.role == Role::User => {
-                return Err(Problem::forbidden("a user's key speaks for its user only; leave out Buildlock-Holder"));
+            None => owner,
+            Some(_) if role == Role::User => {
+                return Err(Problem::forbidden("a user speaks for itself only; leave out Buildlock-Holder"));
             }
             Some(holder) => holder,
         };
-        Ok(Self { holder, role: key.role, key: shown })
+        Ok(Self { holder, role, shown })
     }
 }
 
-/// The key that is shown as `Authorization: Bearer KEY`.
+async fn by_key(key: KeyHash, unknown: &'static str, app: &App) -> Result<(Holder, Role, Shown), Problem> {
+    let on_record = app.auth.key(key).await?.ok_or_else(|| Problem::unauthenticated(unknown))?;
+    Ok((on_record.owner, on_record.role, Shown::Key(key)))
+}
+
+async fn by_token(token: &str, app: &App) -> Result<(Holder, Role, Shown), Problem> {
+    let Some(jwts) = &app.auth.jwts else {
+        return Err(Problem::unauthenticated("this server takes keys only; it has no [auth.jwt] in its settings"));
+    };
+    match jwts.check(token).await {
+        Ok(Good { subject, until }) => Ok((subject.holder, subject.role, Shown::Token(until))),
+        Err(Refused::Bad(why)) => Err(Problem::unauthenticated(why)),
+        Err(Refused::NoKeys) => Err(Problem::keys_unavailable()),
+    }
+}
+
+/// The key or token that is shown as `Authorization: Bearer KEY`.
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let Some(shown) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
     let (scheme, key) = shown.to_str().ok().and_then(|text| text.split_once(' ')).unwrap_or_default();

@@ -11,6 +11,7 @@ mod caller;
 mod config;
 mod feed;
 mod http;
+mod jwt;
 mod limits;
 mod linger;
 mod metrics;
@@ -26,8 +27,8 @@ mod systemd;
 pub use app::ServerStore;
 pub use builds::SupervisorProgram;
 pub use config::{
-    Builder, BuildsConfig, CommandBuilder, Config, ConfigError, OperationConfig, PASSED_ALWAYS, ServerConfig,
-    SitesConfig,
+    AuthConfig, Builder, BuildsConfig, CommandBuilder, Config, ConfigError, Jwks, JwtConfig, JwtSecret, OperationConfig,
+    PASSED_ALWAYS, ServerConfig, SitesConfig,
 };
 pub use limits::Limits;
 pub use operator::OperatorKey;

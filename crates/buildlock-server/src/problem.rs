@@ -59,6 +59,9 @@ fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result
 /// How soon a client may ask again when nothing better is known.
 const RETRY_AFTER_S: u64 = 1;
 
+/// How soon the keys of an issuer may be there again.
+const KEYS_AFTER_S: u64 = 5;
+
 impl Problem {
     fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
         Self(Box::new(Details {
@@ -201,6 +204,15 @@ impl Problem {
 
     pub(crate) fn unauthenticated(detail: &'static str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "Who are you?", detail)
+    }
+
+    /// Nobody can tell whether a token is good.
+    pub(crate) fn keys_unavailable() -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let detail = "the keys of the token's issuer cannot be fetched; nothing was changed; try again soon";
+        let mut problem = Self::new(status, "KEYS_UNAVAILABLE", "Nobody can tell who you are", detail);
+        problem.0.retry_after_s = Some(KEYS_AFTER_S);
+        problem
     }
 
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {

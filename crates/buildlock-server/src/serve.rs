@@ -175,6 +175,9 @@ impl Server {
         let router = http::router(app.clone());
         let connections = TaskTracker::new();
         let room = Arc::new(Semaphore::new(limits.connections));
+        if let Some(jwts) = &app.auth.jwts {
+            jwts.prepare();
+        }
         systemd::tell(NotifyState::Ready);
         tracing::info!(%address, "listening");
         loop {

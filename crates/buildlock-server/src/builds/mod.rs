@@ -31,7 +31,7 @@ use tokio::time::{sleep, timeout};
 pub(crate) use self::follow::Followed;
 use self::shared::Elsewhere;
 pub(crate) use self::start::{BuildOrder, StartError, Started};
-pub(crate) use self::upstream::UpstreamAnswer;
+pub(crate) use self::upstream::{UpstreamAnswer, cause};
 use crate::ServerStore;
 use crate::config::{BuildsConfig, Config, OperationConfig};
 

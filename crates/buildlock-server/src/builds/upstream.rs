@@ -170,8 +170,8 @@ fn percent_encoded(text: &str) -> String {
     encoded
 }
 
-/// The innermost cause, which says what happened.
-fn cause(error: &reqwest::Error) -> String {
+/// The innermost cause, which says what happened, without the URL.
+pub(crate) fn cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;

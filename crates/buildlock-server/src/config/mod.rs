@@ -1,6 +1,7 @@
 //! The file `buildlock.toml`: what builds each operation, and how the server is set. All of it is
 //! checked when it is read; paths in it are relative to its folder.
 
+mod auth;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use buildlock::{BuildRetention, Operation, Ttl};
 use reqwest::Url;
 
+pub use self::auth::{AuthConfig, Jwks, JwtConfig, JwtSecret};
 use self::reader::{Section, Source};
 
 /// The settings of a server.
@@ -21,6 +23,8 @@ use self::reader::{Section, Source};
 pub struct Config {
     /// `[server]`.
     pub server: ServerConfig,
+    /// `[auth]`.
+    pub auth: AuthConfig,
     /// `[builds]`.
     pub builds: BuildsConfig,
     /// `[sites]`.
@@ -131,6 +135,14 @@ pub enum ConfigError {
         /// What is wrong, and what is allowed.
         problem: String,
     },
+    /// A variable of the environment is wrong.
+    #[error("the environment variable {name} {problem}")]
+    Variable {
+        /// Its name.
+        name: String,
+        /// What is wrong, and what is allowed.
+        problem: String,
+    },
 }
 
 impl Default for ServerConfig {
@@ -153,6 +165,7 @@ impl Config {
     pub fn without_file(folder: &Path) -> Self {
         Self {
             server: ServerConfig::default(),
+            auth: AuthConfig::default(),
             builds: BuildsConfig {
                 folder: folder.to_owned(),
                 workspaces: None,
@@ -185,6 +198,7 @@ impl Config {
         let mut file = Section::whole(Source { path, text })?;
         let config = Self {
             server: ServerConfig::parse(file.section("server")?, server)?,
+            auth: AuthConfig::parse(file.section("auth")?)?,
             builds: BuildsConfig::parse(file.section("builds")?, builds)?,
             sites: SitesConfig::parse(file.section("sites")?)?,
             operations: operations(file.section("operations")?, folder)?,

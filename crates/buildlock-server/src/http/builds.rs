@@ -114,6 +114,7 @@ async fn run(
     body: Map<String, Value>,
     operation: Option<&'static str>,
 ) -> Result<Response, Problem> {
+    let shown = caller.shown;
     let mut order = order(caller, body, operation)?;
     order.request = request;
     order.takes_answer = !prefers_async(headers) && !wants_events(headers);
@@ -127,7 +128,7 @@ async fn run(
         drop(slot);
         let first = stream::iter(Event::default().event("build").json_data(BuildJson::from(&build)));
         // Without room for one more stream the build runs all the same, and can be followed later.
-        return Ok(sse::respond(app, first.chain(events(app, build.id, 0))).unwrap_or_else(|_| accepted(&build)));
+        return Ok(sse::respond(app, shown, first.chain(events(app, build.id, 0))).unwrap_or_else(|_| accepted(&build)));
     }
     if is_new && let Some(answer) = app.builds.upstream_answer(build.id).await {
         return Ok(passed_on(build.id, answer));
@@ -353,7 +354,7 @@ async fn log(
     });
     let after = last.transpose()?.or(from.after).unwrap_or(0);
     if wants_events(&headers) {
-        return sse::respond(&app, events(&app, id, after));
+        return sse::respond(&app, caller.shown, events(&app, id, after));
     }
     let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
     let pages = log_text(app, build, after);

@@ -42,9 +42,9 @@ async fn events(State(app): State<App>, caller: Caller, headers: HeaderMap) -> R
     let after = last_event(&headers)?;
     let audience = match caller.viewer() {
         Viewer::All => Audience::All,
-        Viewer::Holder(_) | Viewer::Anybody => Audience::User(caller.holder),
+        Viewer::Holder(_) | Viewer::Anybody => Audience::User(caller.holder.clone()),
     };
-    sse::respond(&app, follow(app.feed.follow(after), audience))
+    sse::respond(&app, caller.shown, follow(app.feed.follow(after), audience))
 }
 
 fn last_event(headers: &HeaderMap) -> Result<Option<EventId>, Problem> {

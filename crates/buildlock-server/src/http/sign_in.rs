@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
-use crate::caller::Caller;
+use crate::caller::{Caller, Shown};
 use crate::http::extract::Query;
 use crate::problem::Problem;
 use crate::session::{LINK_LIFE, SESSION_LIFE};
@@ -28,7 +28,10 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 ))]
 async fn make_link(State(app): State<App>, caller: Caller) -> Result<impl IntoResponse, Problem> {
     caller.must_be_operator()?;
-    let url = app.sign_in_link(caller.key).map_err(|error| {
+    let Shown::Key(key) = caller.shown else {
+        return Err(Problem::forbidden("a link stands for a key; ask for it with one"));
+    };
+    let url = app.sign_in_link(key).map_err(|error| {
         tracing::error!(%error, "no random bytes for a link");
         Problem::internal()
     })?;
