@@ -27,8 +27,8 @@ mod systemd;
 pub use app::ServerStore;
 pub use builds::SupervisorProgram;
 pub use config::{
-    AuthConfig, Builder, BuildsConfig, CommandBuilder, Config, ConfigError, Jwks, JwtConfig, JwtSecret, OperationConfig,
-    PASSED_ALWAYS, ServerConfig, SitesConfig,
+    AuthConfig, Builder, BuildsConfig, CommandBuilder, Config, ConfigError, Jwks, JwtConfig, JwtSecret,
+    OperationConfig, PASSED_ALWAYS, ServerConfig, SitesConfig,
 };
 pub use limits::Limits;
 pub use operator::OperatorKey;

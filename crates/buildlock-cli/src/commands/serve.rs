@@ -32,6 +32,7 @@ async fn serve(global: &Global, options: cli::Serve) -> Result<(), Failure> {
     let path = std::path::absolute(store.path())?;
     let owner = StoreOwner::of(&path)?;
     let key = OperatorKey::find_or_make(&store, &path, &place::holder(global, &store)?).await?;
+    let users_of = config.auth.jwt.issuer.clone();
     let operations = config.operations.keys().map(ToString::to_string).collect();
     let mut options = Options::new(config);
     options.workspaces = path.with_file_name("workspaces");
@@ -42,6 +43,7 @@ async fn serve(global: &Global, options: cli::Serve) -> Result<(), Failure> {
         store: path,
         settings,
         operations,
+        users_of,
         operator_key: key.path,
         sign_in_link: server.sign_in_link(key.hash)?,
     };
@@ -64,6 +66,7 @@ fn config(options: &cli::Serve) -> Result<(Config, Option<PathBuf>), Failure> {
         Some(file) => Config::read(file)?,
         None => Config::without_file(&env::current_dir()?),
     };
+    config.auth.add_environment(|name| env::var(name).ok())?;
     let server = &mut config.server;
     if let Some(listen) = options.listen {
         server.listen = listen;
@@ -115,6 +118,9 @@ struct Serving {
     store: PathBuf,
     settings: Option<PathBuf>,
     operations: Vec<String>,
+    /// Who issues the tokens of users, if any are taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    users_of: Option<String>,
     operator_key: PathBuf,
     sign_in_link: String,
 }
@@ -139,6 +145,9 @@ impl Serving {
             ("operator's key", format!("in {}", shown(&self.operator_key))),
         ] {
             print_line(&format!("  {what:<16}{value}"))?;
+        }
+        if let Some(issuer) = &self.users_of {
+            print_line(&format!("  {:<16}{issuer}", "users of"))?;
         }
         print_line(&format!(
             "\nOpen the page with this link, which works once, in the next 15 minutes:\n\n  {}\n",

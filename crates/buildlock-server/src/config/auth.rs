@@ -107,9 +107,8 @@ impl AuthConfig {
         }
         let Some(name) = &self.jwt.secret_env else { return Ok(()) };
         let secret = set(name).ok_or_else(|| wrong(name, "is not set, and secret_env in [auth.jwt] names it"))?;
-        let secret = JwtSecret::new(&secret).ok_or_else(|| {
-            wrong(name, "is too short to be a secret; allowed: 32 bytes or more")
-        })?;
+        let secret = JwtSecret::new(&secret)
+            .ok_or_else(|| wrong(name, "is too short to be a secret; allowed: 32 bytes or more"))?;
         self.jwt.secret = Some(secret);
         Ok(())
     }
@@ -121,9 +120,9 @@ impl JwtConfig {
         let issuer = some_text(&mut section, "issuer")?;
         let jwks_url = match section.text("jwks_url")? {
             None => None,
-            Some((text, offset)) => Some(web_address(&text).map_err(|problem| {
-                section.bad("jwks_url", offset, problem)
-            })?),
+            Some((text, offset)) => {
+                Some(web_address(&text).map_err(|problem| section.bad("jwks_url", offset, problem))?)
+            }
         };
         let secret_env = some_text(&mut section, "secret_env")?;
         let audience = some_text(&mut section, "audience")?;
@@ -185,7 +184,10 @@ impl JwtConfig {
         };
         let secret_env = set(SECRET).map(|_| SECRET);
         if let (None, Some(name)) = (&issuer, jwks.as_ref().map(|(name, _)| *name).or(secret_env)) {
-            return Err(wrong(name, "is set, and nothing says whose tokens these are; set SUPABASE_URL as well, or unset it"));
+            return Err(wrong(
+                name,
+                "is set, and nothing says whose tokens these are; set SUPABASE_URL as well, or unset it",
+            ));
         }
         self.issuer = issuer;
         self.jwks = jwks.map(|(_, jwks)| jwks);

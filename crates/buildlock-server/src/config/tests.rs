@@ -167,3 +167,105 @@ fn a_file_that_is_not_there_is_named() {
     let error = Config::read(Path::new("/no/such/buildlock.toml")).unwrap_err().to_string();
     assert!(error.starts_with("cannot read /no/such/buildlock.toml: "), "{error}");
 }
+
+fn environment(text: &str, variables: &[(&str, &str)]) -> Result<JwtConfig, String> {
+    let mut auth = parse(text)?.auth;
+    let variable =
+        |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    auth.add_environment(variable).map_err(|error| error.to_string())?;
+    Ok(auth.jwt)
+}
+
+fn jwks_url(jwt: &JwtConfig) -> &str {
+    let Some(Jwks::Url(url)) = &jwt.jwks else { panic!("{jwt:?}") };
+    url.as_str()
+}
+
+const SECRET: &str = "super-secret-jwt-token-with-at-least-32-characters-long";
+
+#[test]
+fn the_issuer_of_tokens_is_set_with_what_its_tokens_mean() {
+    let text = r#"
+        [auth.jwt]
+        issuer = "https://abc.supabase.co/auth/v1"
+        secret_env = "JWT_SECRET"
+        audience = "builds"
+        operator_claim = "roles"
+        operator_value = "admin"
+    "#;
+    let jwt = environment(text, &[("JWT_SECRET", SECRET), ("SUPABASE_URL", "https://other.supabase.co")]).unwrap();
+    assert_eq!(jwt.issuer.as_deref(), Some("https://abc.supabase.co/auth/v1"));
+    assert_eq!(jwks_url(&jwt), "https://abc.supabase.co/auth/v1/.well-known/jwks.json");
+    assert_eq!(jwt.secret, JwtSecret::new(SECRET));
+    assert_eq!(
+        (jwt.audience.as_str(), jwt.operator_claim.as_str(), jwt.operator_value.as_str()),
+        ("builds", "roles", "admin")
+    );
+    assert!(!format!("{jwt:?}").contains("super-secret"));
+
+    let elsewhere = "[auth.jwt]\nissuer = \"http://127.0.0.1:54321/auth/v1\"\njwks_url = \"http://kong:8000/keys\"";
+    let jwt = environment(elsewhere, &[("SUPABASE_JWT_SECRET", SECRET)]).unwrap();
+    assert_eq!((jwks_url(&jwt), &jwt.secret), ("http://kong:8000/keys", &None));
+    assert_eq!(jwt.operator_claim, "buildlock_role");
+}
+
+#[test]
+fn where_no_issuer_is_set_supabases_variables_say_who_it_is() {
+    let hosted =
+        environment("", &[("SUPABASE_URL", "https://abc.supabase.co/"), ("SUPABASE_JWT_SECRET", SECRET)]).unwrap();
+    assert_eq!(hosted.issuer.as_deref(), Some("https://abc.supabase.co/auth/v1"));
+    assert_eq!(jwks_url(&hosted), "https://abc.supabase.co/auth/v1/.well-known/jwks.json");
+    assert!(hosted.secret.is_some());
+
+    let by_keys = ("SUPABASE_JWKS_URL", "https://abc.supabase.co/auth/v1/.well-known/jwks.json");
+    let jwt = environment("", &[by_keys]).unwrap();
+    assert_eq!((jwt.issuer.as_deref(), jwks_url(&jwt)), (Some("https://abc.supabase.co/auth/v1"), by_keys.1));
+
+    let inline = [("SUPABASE_URL", "http://127.0.0.1:54321"), by_keys, ("SUPABASE_JWKS", "{\"keys\": []}")];
+    let jwt = environment("[auth.jwt]\naudience = \"builds\"", &inline).unwrap();
+    assert_eq!(jwt.issuer.as_deref(), Some("http://127.0.0.1:54321/auth/v1"));
+    assert_eq!(jwt.jwks, Some(Jwks::Inline("{\"keys\": []}".to_owned())));
+    assert_eq!((jwt.audience.as_str(), jwt.secret), ("builds", None));
+
+    assert_eq!(environment("", &[("SUPABASE_URL", " ")]).unwrap(), JwtConfig::default());
+}
+
+#[test]
+fn tokens_that_nobody_could_check_are_refused_when_the_settings_are_read() {
+    for (text, problem) in [
+        (
+            "[auth.jwt]\njwks_url = \"https://abc.supabase.co/keys\"",
+            r#"1: "jwks_url" in [auth.jwt] says where keys are, and no "issuer" says whose; set it as well"#,
+        ),
+        (
+            "[auth.jwt]\nsecret_env = \"S\"",
+            r#"1: "secret_env" in [auth.jwt] names a secret, and no "issuer" says whose; set it as well"#,
+        ),
+        (
+            "[auth.jwt]\nissuer = \"our sign-in\"",
+            r#"1: "issuer" in [auth.jwt] is no URL where keys would be found; set "jwks_url" or "secret_env" as well"#,
+        ),
+        ("[auth.jwt]\naudience = \"\"", r#"2: "audience" in [auth.jwt] is empty; leave it out"#),
+        (
+            "[auth.jwt]\nissuer = \"a\"\njwks_url = \"file:///etc/keys\"",
+            r#"3: "jwks_url" in [auth.jwt] is not http; allowed: a URL such as "https://project.supabase.co""#,
+        ),
+        ("[auth.jwt]\nsecret = \"hush\"", r#"2: unknown key "secret" in [auth.jwt]; did you mean "secret_env"?"#),
+    ] {
+        assert_eq!(wrong(text), problem, "{text}");
+    }
+    for (text, variables, problem) in [
+        ("", ("SUPABASE_JWT_SECRET", SECRET), "is set, and nothing says whose tokens these are"),
+        ("", ("SUPABASE_JWKS", "{\"keys\": []}"), "is set, and nothing says whose tokens these are"),
+        ("", ("SUPABASE_JWKS_URL", "https://abc.supabase.co/keys"), "is set, and nothing says whose tokens these are"),
+        ("", ("SUPABASE_JWKS", "keys"), "it is no set of keys"),
+        ("", ("SUPABASE_URL", "abc.supabase.co"), "is no URL"),
+        ("", ("SUPABASE_URL", "https://u:secret@abc.supabase.co"), "has a user or a password in it"),
+        ("[auth.jwt]\nissuer = \"us\"\nsecret_env = \"S\"", ("T", ""), "is not set"),
+        ("[auth.jwt]\nissuer = \"us\"\nsecret_env = \"S\"", ("S", "hush"), "is too short to be a secret"),
+    ] {
+        let error = environment(text, &[variables]).unwrap_err();
+        assert!(error.starts_with("the environment variable S") && error.contains(problem), "{error}");
+        assert!(!error.contains("hush") && !error.contains("u:secret"), "{error}");
+    }
+}

@@ -59,12 +59,7 @@ impl Claims {
     }
 
     /// Whom it speaks for, if it was issued by whom and for whom it should be.
-    pub(super) fn subject(
-        &self,
-        config: &JwtConfig,
-        issuer: &str,
-        signed: Algorithm,
-    ) -> Result<Subject, &'static str> {
+    pub(super) fn subject(&self, config: &JwtConfig, issuer: &str, signed: Algorithm) -> Result<Subject, &'static str> {
         if self.role.as_deref() == Some("anon") {
             return Err("this is an anon key, which is everybody's; sign in, and send the token that you get");
         }

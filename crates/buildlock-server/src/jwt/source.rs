@@ -196,3 +196,139 @@ async fn fetch(url: &Url) -> Result<KeySet, FetchError> {
     }
     Ok(KeySet::parse(&text)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::Router;
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use tokio::net::TcpListener;
+    use tokio::time::{advance, pause, resume};
+
+    use super::*;
+
+    /// An issuer that publishes keys of these names, or is away.
+    struct Issuer {
+        kids: Arc<Mutex<Option<Vec<&'static str>>>>,
+        asked: Arc<AtomicUsize>,
+        keys: Arc<Fetched>,
+    }
+
+    impl Issuer {
+        async fn start() -> Self {
+            let kids = Arc::new(Mutex::new(Some(vec!["first"])));
+            let asked = Arc::new(AtomicUsize::new(0));
+            let answer = {
+                let (kids, asked) = (Arc::clone(&kids), Arc::clone(&asked));
+                async move || {
+                    asked.fetch_add(1, Ordering::SeqCst);
+                    let kids = kids.lock().unwrap().clone();
+                    let jwk = |kid| {
+                        serde_json::json!({"kty": "OKP", "crv": "Ed25519", "kid": kid,
+                        "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"})
+                    };
+                    let Some(kids) = kids else { return (StatusCode::BAD_GATEWAY, String::new()) };
+                    let keys: Vec<_> = kids.into_iter().map(jwk).collect();
+                    (StatusCode::OK, serde_json::json!({"keys": keys}).to_string())
+                }
+            };
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}/jwks", listener.local_addr().unwrap());
+            tokio::spawn(async { axum::serve(listener, Router::new().route("/jwks", get(answer))).await });
+            Self { kids, asked, keys: Arc::new(Fetched::new(url.parse().unwrap())) }
+        }
+
+        fn publish(&self, kids: &[&'static str]) {
+            *self.kids.lock().unwrap() = Some(kids.to_vec());
+        }
+
+        fn go_away(&self) {
+            *self.kids.lock().unwrap() = None;
+        }
+
+        async fn key(&self, kid: &str) -> Result<(), Missing> {
+            self.keys.key(kid).await.map(|_| ())
+        }
+
+        fn asked(&self) -> usize {
+            self.asked.load(Ordering::SeqCst)
+        }
+
+        /// Waits for the fetch that is under way.
+        async fn fetched(&self) {
+            let mut ended = self.keys.ended.subscribe();
+            if self.keys.lock().fetching {
+                ended.changed().await.unwrap();
+            }
+        }
+    }
+
+    async fn later(by: Duration) {
+        pause();
+        advance(by).await;
+        resume();
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_new_is_found_once_the_cool_down_is_over() {
+        let issuer = Issuer::start().await;
+        issuer.key("first").await.unwrap();
+        issuer.publish(&["first", "second"]);
+        assert_eq!(issuer.key("second").await, Err(Missing::Unknown));
+        assert_eq!(issuer.key("made up").await, Err(Missing::Unknown));
+        assert_eq!(issuer.asked(), 1);
+        later(COOL_DOWN).await;
+        issuer.key("second").await.unwrap();
+        issuer.key("first").await.unwrap();
+        assert_eq!(issuer.asked(), 2);
+    }
+
+    #[tokio::test]
+    async fn old_keys_are_used_while_new_ones_are_on_their_way_and_a_revoked_one_goes() {
+        let issuer = Issuer::start().await;
+        issuer.key("first").await.unwrap();
+        issuer.publish(&["second"]);
+        later(FRESH_FOR - Duration::from_secs(1)).await;
+        issuer.key("first").await.unwrap();
+        assert_eq!(issuer.asked(), 1);
+        later(Duration::from_secs(1)).await;
+        issuer.key("first").await.unwrap();
+        issuer.fetched().await;
+        assert_eq!(issuer.key("first").await, Err(Missing::Unknown));
+        issuer.key("second").await.unwrap();
+        assert_eq!(issuer.asked(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_issuer_that_is_away_is_survived_for_a_day_and_unknown_keys_cannot_be_told() {
+        let issuer = Issuer::start().await;
+        issuer.key("first").await.unwrap();
+        issuer.go_away();
+        later(COOL_DOWN).await;
+        assert_eq!(issuer.key("second").await, Err(Missing::Unavailable));
+        assert_eq!(issuer.asked(), 2);
+        issuer.key("first").await.unwrap();
+        assert_eq!(issuer.key("second").await, Err(Missing::Unavailable));
+        assert_eq!(issuer.asked(), 2);
+        later(GOOD_FOR - COOL_DOWN - Duration::from_secs(1)).await;
+        issuer.key("first").await.unwrap();
+        issuer.fetched().await;
+        later(RETRY_AFTER).await;
+        assert_eq!(issuer.key("first").await, Err(Missing::Unavailable));
+        issuer.publish(&["first"]);
+        assert_eq!(issuer.key("first").await, Err(Missing::Unavailable));
+        later(RETRY_AFTER).await;
+        issuer.key("first").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_asks_and_goes_leaves_the_fetch_to_the_others() {
+        let issuer = Issuer::start().await;
+        let impatient = tokio::time::timeout(Duration::ZERO, issuer.key("first")).await;
+        assert!(impatient.is_err());
+        issuer.key("first").await.unwrap();
+        assert_eq!(issuer.asked(), 1);
+    }
+}

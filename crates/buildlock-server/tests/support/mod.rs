@@ -4,6 +4,7 @@
 
 #[path = "../../../buildlock/tests/support/clock.rs"]
 pub(crate) mod clock;
+pub(crate) mod issuer;
 
 use std::io;
 use std::net::SocketAddr;
@@ -71,6 +72,11 @@ impl TestServer {
     /// Somebody with a key.
     pub(crate) async fn asker(&self, owner: &str, role: Role) -> Asker {
         Asker { key: Some(self.key(owner, role).await), ..self.nobody() }
+    }
+
+    /// Somebody who shows this.
+    pub(crate) fn with(&self, shown: &str) -> Asker {
+        Asker { key: Some(shown.to_owned()), ..self.nobody() }
     }
 
     /// Somebody without a key.
