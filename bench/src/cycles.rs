@@ -9,7 +9,7 @@ use buildlock::SqliteStore;
 use crate::disk::Disk;
 use crate::load::{self, Caller, Load};
 use crate::redis::{Redis, RedisCaller};
-use crate::sqlite::SqliteCaller;
+use crate::store::StoreCaller;
 use crate::table::{Limit, Numbers, Target, count, median, millis, ratio};
 
 const CALLERS: [usize; 5] = [1, 16, 64, 256, 1024];
@@ -29,7 +29,7 @@ pub(crate) async fn run(disk: &Disk, quick: bool) -> Result<Vec<Target>> {
             None => None,
         };
         has_redis = redis.is_some();
-        let (ours, redis) = compare(SqliteCaller::many(&store, callers)?, redis_callers, quick).await?;
+        let (ours, redis) = compare(StoreCaller::many(&store, callers)?, redis_callers, quick).await?;
         if let Some(redis) = redis.as_ref().filter(|_| callers == 64) {
             let reached = ours.per_second / redis.per_second;
             let what = "cycles/s at 64 callers, to Redis";
@@ -53,8 +53,8 @@ pub(crate) async fn run(disk: &Disk, quick: bool) -> Result<Vec<Target>> {
 /// The medians over all rounds.
 pub(crate) struct Medians {
     pub(crate) per_second: f64,
-    p50: Duration,
-    p99: Duration,
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
 }
 
 impl Medians {
@@ -74,7 +74,7 @@ pub(crate) async fn compare<C: Caller>(
     redis: Option<Vec<RedisCaller>>,
     quick: bool,
 ) -> Result<(Medians, Option<Medians>)> {
-    let (rounds, lasting) = if quick { (3, Duration::from_millis(300)) } else { (5, Duration::from_secs(2)) };
+    let (rounds, lasting) = rounds(quick);
     let (mut of_ours, mut of_redis) = (Side::new(ours), redis.map(Side::new));
     for _ in 0..rounds {
         of_ours.round(lasting).await?;
@@ -82,7 +82,12 @@ pub(crate) async fn compare<C: Caller>(
             of_redis.round(lasting).await?;
         }
     }
-    Ok((Medians::of(&of_ours.loads), of_redis.map(|side| Medians::of(&side.loads))))
+    Ok((of_ours.medians(), of_redis.map(|side| side.medians())))
+}
+
+/// How many rounds, and how long each lasts.
+pub(crate) fn rounds(quick: bool) -> (usize, Duration) {
+    if quick { (3, Duration::from_millis(300)) } else { (5, Duration::from_secs(2)) }
 }
 
 pub(crate) fn cycles_table(first: &'static str) -> Numbers {
@@ -101,17 +106,22 @@ pub(crate) fn cycles_row(callers: usize, ours: &Medians, redis: Option<&Medians>
     cells
 }
 
-struct Side<C> {
+/// Those who lock in one way, and what came of it.
+pub(crate) struct Side<C> {
     callers: Vec<C>,
     loads: Vec<Load>,
 }
 
 impl<C: Caller> Side<C> {
-    fn new(callers: Vec<C>) -> Self {
+    pub(crate) fn new(callers: Vec<C>) -> Self {
         Self { callers, loads: Vec::new() }
     }
 
-    async fn round(&mut self, lasting: Duration) -> Result<()> {
+    pub(crate) fn medians(&self) -> Medians {
+        Medians::of(&self.loads)
+    }
+
+    pub(crate) async fn round(&mut self, lasting: Duration) -> Result<()> {
         let callers = std::mem::take(&mut self.callers);
         let (callers, _) = load::run(callers, lasting / 10).await?;
         let (callers, load) = load::run(callers, lasting).await?;

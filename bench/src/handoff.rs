@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::disk::Disk;
 use crate::load::{self, Times};
-use crate::sqlite::SqliteCaller;
+use crate::store::StoreCaller;
 use crate::table::{Limit, Numbers, Target, count, millis, ratio};
 
 const FEW: usize = 16;
@@ -79,7 +79,7 @@ pub(crate) async fn run(disk: &Disk, quick: bool) -> Result<Vec<Target>> {
 
 /// How long a single caller's cycles take.
 async fn one_caller(store: &SqliteStore, lasting: Duration) -> Result<Times> {
-    let (_, load) = load::run(SqliteCaller::many(store, 1)?, lasting).await?;
+    let (_, load) = load::run(StoreCaller::many(store, 1)?, lasting).await?;
     Ok(load.times)
 }
 

@@ -7,8 +7,9 @@ mod handoff;
 mod http;
 mod load;
 mod million;
+mod postgres;
 mod redis;
-mod sqlite;
+mod store;
 mod table;
 
 use std::path::PathBuf;
@@ -45,6 +46,8 @@ enum Which {
     Command,
     /// Cycles over HTTP, beside Redis; idle streams, the start, memory
     Http,
+    /// Cycles over PostgreSQL, beside the home-made way and advisory locks
+    Postgres,
 }
 
 #[tokio::main]
@@ -61,6 +64,7 @@ async fn main() -> Result<()> {
             Which::Million => million::run(&disk, options.quick).await?,
             Which::Command => command::run(&disk, options.quick)?,
             Which::Http => http::run(&disk, options.quick).await?,
+            Which::Postgres => postgres::run(options.quick).await?,
         };
         print_targets(&targets);
     }

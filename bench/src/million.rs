@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::disk::Disk;
 use crate::load;
-use crate::sqlite::SqliteCaller;
+use crate::store::StoreCaller;
 use crate::table::{Limit, Numbers, Target, count, median, ratio};
 
 /// How many lock and renew at the same time.
@@ -87,7 +87,7 @@ async fn compare(full: &SqliteStore, empty: &SqliteStore, rounds: usize, lasting
     for round in 0..rounds {
         eprintln!("million: cycles, round {} of {rounds}", round + 1);
         for (store, times) in [(full, &mut of_full), (empty, &mut of_empty)] {
-            let (callers, _) = load::run(SqliteCaller::many(store, CALLERS)?, lasting / 10).await?;
+            let (callers, _) = load::run(StoreCaller::many(store, CALLERS)?, lasting / 10).await?;
             let (_, load) = load::run(callers, lasting).await?;
             times.push(1.0 / load.per_second);
         }

@@ -1,24 +1,26 @@
-//! buildlock under the load generator: a SQLite store in this process.
+//! buildlock under the load generator: a store in this process.
+
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use buildlock::{Command, Holder, IfLocked, LockRequest, LockStore, Operation, Outcome, ProjectId, SqliteStore, Token};
+use buildlock::{Command, Holder, IfLocked, LockRequest, LockStore, Operation, Outcome, ProjectId, Token};
 
 use crate::load::Caller;
 
 /// Locks and unlocks one project.
-pub(crate) struct SqliteCaller {
-    store: SqliteStore,
+pub(crate) struct StoreCaller {
+    store: Arc<dyn LockStore>,
     project: ProjectId,
     holder: Holder,
 }
 
-impl SqliteCaller {
-    pub(crate) fn new(store: &SqliteStore, project: &str) -> Result<Self> {
-        Ok(Self { store: store.clone(), project: project.parse()?, holder: "bench".parse()? })
+impl StoreCaller {
+    pub(crate) fn new(store: &(impl LockStore + Clone + 'static), project: &str) -> Result<Self> {
+        Ok(Self { store: Arc::new(store.clone()), project: project.parse()?, holder: "bench".parse()? })
     }
 
     /// This many callers, each on its own project.
-    pub(crate) fn many(store: &SqliteStore, count: usize) -> Result<Vec<Self>> {
+    pub(crate) fn many(store: &(impl LockStore + Clone + 'static), count: usize) -> Result<Vec<Self>> {
         (0..count).map(|number| Self::new(store, &format!("caller-{number}"))).collect()
     }
 
@@ -43,7 +45,7 @@ impl SqliteCaller {
     }
 }
 
-impl Caller for SqliteCaller {
+impl Caller for StoreCaller {
     async fn cycle(&mut self) -> Result<()> {
         let token = self.lock(self.request()).await?;
         self.unlock(token).await

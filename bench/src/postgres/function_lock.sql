@@ -1,0 +1,2 @@
+select token
+from public.lock_project($1, holder => 'bench')

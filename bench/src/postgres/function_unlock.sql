@@ -1,0 +1,2 @@
+select token
+from public.unlock_project($1, $2, holder => 'bench')
