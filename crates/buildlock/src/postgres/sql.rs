@@ -11,6 +11,7 @@ pub(super) const FUNCTIONS: &[&str] = &[
     include_str!("sql/functions/clock.sql"),
     include_str!("sql/functions/adopted.sql"),
     include_str!("sql/functions/steps.sql"),
+    include_str!("sql/functions/plain.sql"),
     include_str!("sql/functions/decide.sql"),
     include_str!("sql/functions/apply.sql"),
     include_str!("sql/functions/due.sql"),

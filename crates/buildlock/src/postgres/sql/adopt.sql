@@ -168,10 +168,10 @@ begin
   execute replace(replace(replace(replace(replace($functions$
     create or replace function buildlock.is_adopted()
     returns boolean
-    language sql
+    language plpgsql
     stable
     set search_path = ''
-    as 'select true';
+    as 'begin return true; end';
 
     create or replace function buildlock.adopted_owner(project text)
     returns text

@@ -6,10 +6,10 @@
 -- plan that had it folded to a constant would outlive the adoption.
 create or replace function buildlock.is_adopted()
 returns boolean
-language sql
+language plpgsql
 stable
 set search_path = ''
-as 'select false';
+as 'begin return false; end';
 
 comment on function buildlock.is_adopted() is
   'Whether a table is adopted. Then a project must be a row of it before it can be locked.';
@@ -18,10 +18,10 @@ comment on function buildlock.is_adopted() is
 -- Who owns the adopted table's row with this id; null: there is no such row.
 create or replace function buildlock.adopted_owner(project text)
 returns text
-language sql
+language plpgsql
 stable
 set search_path = ''
-as 'select null::text';
+as 'begin return null; end';
 
 comment on function buildlock.adopted_owner(text) is
   'Who owns the adopted table''s row with this id; null: there is no such row.';
@@ -30,10 +30,10 @@ comment on function buildlock.adopted_owner(text) is
 -- Brings the adopted table's row in line with the lock, after buildlock.locks was written. No holder: idle.
 create or replace function buildlock.project_changed(project text, holder text, acquired_at bigint)
 returns void
-language sql
+language plpgsql
 volatile
 set search_path = ''
-as 'select null';
+as 'begin end';
 
 comment on function buildlock.project_changed(text, text, bigint) is
   'Brings the adopted table''s row in line with the lock, after buildlock.locks was written. No holder: idle.';

@@ -43,11 +43,12 @@ comment on function buildlock.caller() is
 -- In whose name a service speaks of a lease: whom it names, or else whoever has or had the lease.
 create or replace function buildlock.holder_of(project text, token bigint, named text)
 returns text
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select coalesce(
+begin
+  return coalesce(
     named,
     (select locks.holder from buildlock.locks where locks.project = holder_of.project and locks.token = holder_of.token),
     (
@@ -55,7 +56,8 @@ as $$
       from buildlock.events
       where events.id = holder_of.token and events.kind = 'granted' and events.project = holder_of.project
     )
-  )
+  );
+end
 $$;
 
 comment on function buildlock.holder_of(text, bigint, text) is

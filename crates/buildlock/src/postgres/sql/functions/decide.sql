@@ -39,6 +39,14 @@ declare
   past        buildlock.events;
   answer      buildlock.answer;
 begin
+  if kind in ('lock', 'unlock') then
+    answer := buildlock.decide_plainly(
+      at_ms, project, kind, request, token, holder, operation, message, ttl_ms
+    );
+    if answer.outcome is not null then
+      return answer;
+    end if;
+  end if;
   -- A refusal changes nothing: it needs no lock on the row, and no commit on the disk.
   if kind = 'lock' and if_locked = 'refuse' then
     answer := buildlock.refuse_at_sight(at_ms, project, request);

@@ -197,10 +197,12 @@ begin
   perform buildlock.check_text(
     'message', coalesce(message, ''), 0, 2000, 500, 'up to 500 characters without control characters'
   );
-  owner := buildlock.owner_of(project);
-  -- What is nobody's yet may be locked, where no table is adopted: it comes into being.
-  if caller.kind = 'user' and owner <> caller.name then
-    perform buildlock.refuse_unknown(project);
+  if caller.kind = 'user' then
+    owner := buildlock.owner_of(project);
+    -- What is nobody's yet may be locked, where no table is adopted: it comes into being.
+    if owner <> caller.name then
+      perform buildlock.refuse_unknown(project);
+    end if;
   end if;
   answer := buildlock.decide_soon(
     'lock', project, coalesce(request_id, gen_random_uuid()), null, asks, operation, coalesce(message, ''),

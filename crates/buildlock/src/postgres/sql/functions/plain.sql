@@ -1,0 +1,116 @@
+-- The short way of the commands that most calls are: to lock a project that is free, and to unlock one's own lease,
+-- where nothing is due and nobody waits. A function's statements cost more than what they do; here it is one.
+
+-- buildlock.decide_plainly(at_ms, project, kind, request, token, holder, operation, message, ttl_ms)
+-- returns buildlock.answer
+-- What buildlock.decide answers and writes, if it is plain; else without an outcome, and nothing is changed.
+create or replace function buildlock.decide_plainly(
+  at_ms     bigint,
+  project   text,
+  kind      text,
+  request   uuid,
+  token     bigint,
+  holder    text,
+  operation text,
+  message   text,
+  ttl_ms    bigint
+)
+returns buildlock.answer
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  answer buildlock.answer;
+begin
+  if kind = 'lock' then
+    with this as materialized (
+      select locks.due_at, locks.last_event
+      from buildlock.locks
+      where locks.project = decide_plainly.project
+        and locks.token is null
+        and locks.queue_length = 0
+        and locks.first_event is not null
+        and not exists (
+          select
+          from buildlock.events
+          where events.request = decide_plainly.request
+            and events.kind = 'granted'
+            and events.project = decide_plainly.project
+        )
+    ),
+    granted as materialized (
+      select
+        this.*,
+        nextval('buildlock.numbers') as token,
+        coalesce(at_ms, floor(date_part('epoch', clock_timestamp()) * 1000)::bigint) as now_ms
+      from this
+    ),
+    saved as (
+      update buildlock.locks
+      set
+        holder = decide_plainly.holder, acquired_at = granted.now_ms, token = granted.token,
+        request = decide_plainly.request, operation = decide_plainly.operation, message = decide_plainly.message,
+        ttl_ms = decide_plainly.ttl_ms, expires_at = granted.now_ms + decide_plainly.ttl_ms,
+        due_at = least(granted.due_at, granted.now_ms + decide_plainly.ttl_ms), last_event = granted.token
+      from granted
+      where locks.project = decide_plainly.project
+        -- Whoever has changed the row since it was read has written an event.
+        and locks.last_event = granted.last_event
+      returning granted.*
+    )
+    insert into buildlock.events (id, at, project, kind, holder, request, token, operation, message, previous)
+    select
+      saved.token, saved.now_ms, decide_plainly.project, 'granted', decide_plainly.holder, decide_plainly.request,
+      saved.token, decide_plainly.operation, decide_plainly.message, saved.last_event
+    from saved
+    returning
+      'held', events.at, events.id, events.request, events.holder, events.operation, events.message,
+      decide_plainly.ttl_ms, events.at, events.at + decide_plainly.ttl_ms, null, 0,
+      null, null, null, null, null, null, null, null, null, false
+    into answer;
+
+  elsif kind = 'unlock' then
+    with this as materialized (
+      select
+        locks.request, locks.operation, locks.last_event, nextval('buildlock.numbers') as event,
+        coalesce(at_ms, floor(date_part('epoch', clock_timestamp()) * 1000)::bigint) as now_ms
+      from buildlock.locks
+      where locks.project = decide_plainly.project
+        and locks.token = decide_plainly.token
+        and locks.holder = decide_plainly.holder
+        and locks.queue_length = 0
+        and least(locks.claim_by, locks.expires_at)
+          > coalesce(at_ms, floor(date_part('epoch', clock_timestamp()) * 1000)::bigint)
+    ),
+    saved as (
+      update buildlock.locks
+      set
+        holder = null, acquired_at = null, token = null, request = null, operation = null, message = null,
+        ttl_ms = null, expires_at = null, claim_by = null, last_event = this.event
+      from this
+      where locks.project = decide_plainly.project
+        and locks.last_event = this.last_event
+        -- A renewal is no event, and changes no more than this.
+        and locks.queue_length = 0
+      returning this.*
+    )
+    insert into buildlock.events (id, at, project, kind, holder, request, token, operation, ended_by, previous)
+    select
+      saved.event, saved.now_ms, decide_plainly.project, 'unlocked', decide_plainly.holder, saved.request,
+      decide_plainly.token, saved.operation, decide_plainly.holder, saved.last_event
+    from saved
+    returning
+      'ended', events.at, null, null, null, null, null, null, null, null, null, null, null, null,
+      events.token, events.request, events.holder, 'unlocked', events.at, events.holder, null, false
+    into answer;
+  end if;
+  if answer.outcome is not null and buildlock.is_adopted() then
+    perform buildlock.project_changed(project, answer.holder, answer.acquired_at);
+  end if;
+  return answer;
+end
+$$;
+
+comment on function buildlock.decide_plainly(bigint, text, text, uuid, bigint, text, text, text, bigint) is
+  'What buildlock.decide answers and writes, if it is plain; else without an outcome, and nothing is changed.';
