@@ -7,14 +7,14 @@ use buildlock_testing::TestPg;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
-pub const ANA: &str = "11111111-1111-4111-8111-111111111111";
-pub const BO: &str = "22222222-2222-4222-8222-222222222222";
-pub const ANAS_PROJECT: &str = "aaaaaaaa-0000-4000-8000-000000000001";
-pub const BOS_PROJECT: &str = "bbbbbbbb-0000-4000-8000-000000000001";
+pub(crate) const ANA: &str = "11111111-1111-4111-8111-111111111111";
+pub(crate) const BO: &str = "22222222-2222-4222-8222-222222222222";
+pub(crate) const ANAS_PROJECT: &str = "aaaaaaaa-0000-4000-8000-000000000001";
+pub(crate) const BOS_PROJECT: &str = "bbbbbbbb-0000-4000-8000-000000000001";
 
 /// What a new function or table in `public` may be used by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DefaultPrivileges {
+pub(crate) enum DefaultPrivileges {
     /// Every API role: so it was before October 2026.
     Old,
     /// Nobody.
@@ -23,53 +23,53 @@ pub enum DefaultPrivileges {
 
 /// Who calls.
 #[derive(Debug, Clone)]
-pub struct Caller {
+pub(crate) struct Caller {
     role: &'static str,
     claims: Option<Value>,
 }
 
 impl Caller {
-    pub fn user(id: &str) -> Self {
+    pub(crate) fn user(id: &str) -> Self {
         Self::with_claims("authenticated", json!({ "sub": id, "role": "authenticated", "aud": "authenticated" }))
     }
 
-    pub fn operator(id: &str) -> Self {
+    pub(crate) fn operator(id: &str) -> Self {
         let app_metadata = json!({ "buildlock_role": "operator" });
         Self::with_claims("authenticated", json!({ "sub": id, "role": "authenticated", "app_metadata": app_metadata }))
     }
 
-    pub fn service() -> Self {
+    pub(crate) fn service() -> Self {
         Self::with_claims("service_role", json!({ "role": "service_role" }))
     }
 
-    pub fn anonymous() -> Self {
+    pub(crate) fn anonymous() -> Self {
         Self::with_claims("anon", json!({ "role": "anon" }))
     }
 
-    pub fn with_claims(role: &'static str, claims: Value) -> Self {
+    pub(crate) fn with_claims(role: &'static str, claims: Value) -> Self {
         Self { role, claims: Some(claims) }
     }
 }
 
 /// How a call was refused, as its caller is told.
 #[derive(Debug, Clone)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// The HTTP status; 0 where PostgREST decides by the SQLSTATE.
-    pub status: u64,
+    pub(crate) status: u64,
     /// The code; the SQLSTATE where the function gave none.
-    pub code: String,
-    pub message: String,
-    pub details: Value,
-    pub retry_after: Option<String>,
+    pub(crate) code: String,
+    pub(crate) message: String,
+    pub(crate) details: Value,
+    pub(crate) retry_after: Option<String>,
 }
 
 /// A platform with its own table `public.projects`, which has been adopted.
-pub struct Platform {
-    pub pg: TestPg,
+pub(crate) struct Platform {
+    pub(crate) pg: TestPg,
 }
 
 /// The platform's own table, with all that such a table may have.
-pub const PROJECTS: &str = "
+pub(crate) const PROJECTS: &str = "
     create table public.projects (
       id         uuid primary key default gen_random_uuid(),
       user_id    uuid not null references auth.users (id) on delete cascade,
@@ -88,7 +88,7 @@ pub const PROJECTS: &str = "
     as $$ begin new.updated_at := now(); return new; end $$;
     create trigger touch before update on public.projects for each row execute function public.touch();";
 
-pub fn users_and_projects() -> String {
+pub(crate) fn users_and_projects() -> String {
     format!(
         "insert into auth.users (id, email) values ('{ANA}', 'ana@example.com'), ('{BO}', 'bo@example.com');
          insert into public.projects (id, user_id, name)
@@ -96,12 +96,12 @@ pub fn users_and_projects() -> String {
     )
 }
 
-pub fn adopt_projects() -> Adopt {
+pub(crate) fn adopt_projects() -> Adopt {
     Adopt { table: "public.projects".to_owned(), owner_column: Some("user_id".to_owned()) }
 }
 
 /// Supabase's shape, before buildlock came.
-pub async fn before_buildlock(privileges: DefaultPrivileges) -> TestPg {
+pub(crate) async fn before_buildlock(privileges: DefaultPrivileges) -> TestPg {
     let pg = TestPg::emulated().await;
     if privileges == DefaultPrivileges::Old {
         pg.run(
@@ -118,7 +118,7 @@ pub async fn before_buildlock(privileges: DefaultPrivileges) -> TestPg {
 }
 
 impl Platform {
-    pub async fn new(privileges: DefaultPrivileges) -> Self {
+    pub(crate) async fn new(privileges: DefaultPrivileges) -> Self {
         let pg = before_buildlock(privileges).await;
         let postgres = pg.client_as("postgres").await;
         postgres.batch_execute(PROJECTS).await.unwrap();
@@ -128,25 +128,25 @@ impl Platform {
     }
 
     /// Calls a function in `public`, as PostgREST does.
-    pub async fn rpc(&self, caller: &Caller, function: &str, arguments: Value) -> Result<Value, Refusal> {
+    pub(crate) async fn rpc(&self, caller: &Caller, function: &str, arguments: Value) -> Result<Value, Refusal> {
         let call = format!("select to_json(public.{function}({}))::text", named(&arguments));
         let rows = self.query(caller, &call).await?;
         Ok(serde_json::from_str(rows[0].as_deref().unwrap()).unwrap())
     }
 
     /// Runs a statement as PostgREST would for this caller, and answers with the rows' first column.
-    pub async fn query(&self, caller: &Caller, statement: &str) -> Result<Vec<Option<String>>, Refusal> {
+    pub(crate) async fn query(&self, caller: &Caller, statement: &str) -> Result<Vec<Option<String>>, Refusal> {
         let mut authenticator = self.pg.client_as("authenticator").await;
         query(&mut authenticator, caller, statement).await
     }
 
     /// A value that the database's owner reads.
-    pub async fn value(&self, query: &str) -> Option<String> {
+    pub(crate) async fn value(&self, query: &str) -> Option<String> {
         self.pg.client_as("postgres").await.query_one(query, &[]).await.unwrap().get(0)
     }
 
     /// What the platform's own row says: build_status, locked_by, and whether there is a time.
-    pub async fn row(&self, project: &str) -> (String, Option<String>, bool) {
+    pub(crate) async fn row(&self, project: &str) -> (String, Option<String>, bool) {
         let query = format!(
             "select build_status, locked_by::text, locked_at is not null from public.projects where id = '{project}'"
         );
@@ -155,14 +155,14 @@ impl Platform {
     }
 
     /// A project's history: kinds, oldest first.
-    pub async fn history(&self, project: &str) -> Vec<String> {
+    pub(crate) async fn history(&self, project: &str) -> Vec<String> {
         let query = "select kind from buildlock.events where project = $1 order by id";
         let rows = self.pg.client_as("postgres").await.query(query, &[&project]).await.unwrap();
         rows.iter().map(|row| row.get(0)).collect()
     }
 
     /// Has a project's lease end now, as if its time were over.
-    pub async fn let_expire(&self, project: &str) {
+    pub(crate) async fn let_expire(&self, project: &str) {
         let sql = "update buildlock.locks
                    set acquired_at = acquired_at - 3600000, expires_at = buildlock.now_ms() - 1, due_at = 0
                    where project = $1";
@@ -171,7 +171,7 @@ impl Platform {
 }
 
 /// Runs a statement as PostgREST would for this caller on this connection of its own.
-pub async fn query(
+pub(crate) async fn query(
     authenticator: &mut Client,
     caller: &Caller,
     statement: &str,
@@ -188,7 +188,7 @@ pub async fn query(
 }
 
 /// What PostgREST makes of an error.
-pub fn refusal(error: &tokio_postgres::Error) -> Refusal {
+pub(crate) fn refusal(error: &tokio_postgres::Error) -> Refusal {
     let error = error.as_db_error().unwrap_or_else(|| panic!("{error:?}"));
     if error.code().code() != "PGRST" {
         return Refusal {

@@ -10,7 +10,7 @@ select pg_advisory_xact_lock(7094144170453118819);
 
 do $down$
 declare
-  adoption buildlock.adoption;
+  adoption record;
   adopted  regclass;
   dropped  record;
   attempt  integer := 0;

@@ -27,7 +27,7 @@ begin
   end loop;
 
   for found in
-    select class.oid::regtype as name, class.relkind, attribute.atttypid is distinct from id_type::regtype as is_other
+    select class.relname as name, class.relkind, attribute.atttypid is distinct from id_type::regtype as is_other
     from pg_catalog.pg_class as class
       left join pg_catalog.pg_attribute as attribute
         on attribute.attrelid = class.oid and attribute.attname = 'project_id'
