@@ -145,6 +145,13 @@ impl Player {
         self.child.kill().unwrap();
     }
 
+    /// Sends it SIGSTOP, or SIGCONT: it stands still, as if the machine had gone to sleep.
+    pub(crate) fn pause(&self, is_paused: bool) {
+        use rustix::process::{Pid, Signal, kill_process};
+        let signal = if is_paused { Signal::STOP } else { Signal::CONT };
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
     /// Waits for its end: everything that it has reported by then and that was not read yet.
     pub(crate) fn rest(&mut self) -> Vec<String> {
         let lines = self.lines.iter().collect();
