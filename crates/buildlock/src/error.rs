@@ -109,7 +109,7 @@ pub enum StoreError {
     },
     /// The database refused the migration. Nothing was changed.
     #[error("the database was not migrated: {0}")]
-    NotMigrated(String),
+    MigrationRefused(String),
     /// The store gave an answer that makes no sense, as one of another version might.
     #[error("the store's answer is not understood: {0}")]
     Protocol(String),

@@ -393,7 +393,7 @@ async fn what_cannot_be_applied_changes_nothing_and_says_why() {
         postgres.batch_execute(with).await.unwrap();
         let before = all_else(&postgres).await;
         let error = migrate(&pg, Some(&adopt)).await.unwrap_err();
-        assert!(matches!(error, StoreError::NotMigrated(_)), "{error}");
+        assert!(matches!(error, StoreError::MigrationRefused(_)), "{error}");
         assert!(error.to_string().contains(says), "{error}, not {says}");
         assert_eq!(all_else(&postgres).await, before, "{says}");
         let left = "select coalesce(string_agg(relname, ' '), '') from pg_class where relnamespace = to_regnamespace('buildlock')";

@@ -30,7 +30,7 @@ pub async fn migrate(url: &str, adopt: Option<&Adopt>) -> Result<Migrated, Store
     let (client, connection) =
         tokio_postgres::connect(url, NoTls).await.map_err(|error| StoreError::Protocol(describe(&error)))?;
     let connection = tokio::spawn(connection);
-    let migrated = apply(&client, adopt).await.map_err(|error| StoreError::NotMigrated(describe(&error)));
+    let migrated = apply(&client, adopt).await.map_err(|error| StoreError::MigrationRefused(describe(&error)));
     drop(client);
     // What the connection met with, the client was told.
     let _ = connection.await;
