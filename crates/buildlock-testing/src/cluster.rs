@@ -56,8 +56,9 @@ impl TestCluster {
         let user = use_it(&folder).expect("nobody else knows this folder");
         let mut keeper = Command::new("setsid");
         keeper.args(["sh", "-c", KEEPER, "buildlock-test-keeper"]).arg(&folder).arg(linger.as_secs().to_string());
+        // As the leader of a group, setsid leaves a session of its own behind and ends.
         keeper.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-        keeper.spawn().unwrap();
+        assert!(keeper.status().unwrap().success(), "setsid failed");
         let cluster = Self { folder, _user: user };
         cluster.initialize(options);
         cluster.start_again();

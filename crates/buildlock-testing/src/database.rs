@@ -103,9 +103,8 @@ impl TestPg {
     }
 
     /// Runs statements as the user who may do everything.
-    #[track_caller]
-    pub fn run<'a>(&'a self, sql: &'a str) -> impl Future<Output = ()> + 'a {
-        async move { self.client().await.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}")) }
+    pub async fn run(&self, sql: &str) {
+        self.client().await.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
     /// Starts a pgbouncer in transaction mode before it. It needs a cluster that was started here.

@@ -1,5 +1,6 @@
 //! Why a store could not answer.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 /// A store could not answer. *Locked* and *lease lost* are answers; see [`buildlock_core::Outcome`].
@@ -10,15 +11,16 @@ use std::path::PathBuf;
 pub enum StoreError {
     /// The URL names no store that this program knows.
     #[error(
-        "{url:?} names no store: {problem}; use sqlite:PATH, such as sqlite:/var/lib/buildlock/locks.db, or a server's http(s)://HOST"
+        "{url:?} names no store: {problem}; use sqlite:PATH, such as sqlite:/var/lib/buildlock/locks.db, \
+         postgres://USER@HOST/DATABASE, or a server's http(s)://HOST"
     )]
     BadUrl {
         /// The URL as it was given.
         url: String,
         /// What is wrong with it.
-        problem: &'static str,
+        problem: Cow<'static, str>,
     },
-    /// The file cannot be opened.
+    /// The file, or what else is needed, cannot be opened.
     #[error("the store {} cannot be opened: {problem}", path.display())]
     CannotOpen {
         /// The file.
@@ -45,7 +47,15 @@ pub enum StoreError {
         /// What it is instead.
         problem: String,
     },
-    /// A newer buildlock made the file. It was left as it is.
+    /// The database has no tables of buildlock's, or those of an older version.
+    #[error("the database {store} {problem}; bring it up to date: buildlock migrate --store {store}")]
+    NeedsMigration {
+        /// The database's URL, without a password.
+        store: String,
+        /// What it has instead.
+        problem: String,
+    },
+    /// A newer buildlock made the file, or the database's tables. It was left as it is.
     #[error(
         "the store {} has version {found}, this program knows up to {known}; \
          it was left as it is: use a newer buildlock", path.display()
@@ -81,7 +91,7 @@ pub enum StoreError {
         /// What is wrong with it.
         detail: String,
     },
-    /// The store could not write or read just now. Nothing was changed by the call, unless it was
+    /// The store could not write or read just now, or the database cannot be reached. Nothing was changed by the call, unless it was
     /// the answer that was lost; to repeat the call is safe.
     #[error("the store {} is not available: {problem}", path.display())]
     Unavailable {
@@ -99,7 +109,7 @@ pub enum StoreError {
         /// What happened.
         problem: String,
     },
-    /// The server does not know its client, or does not let it do this.
+    /// The server, or the database, does not know its client, or does not let it do this.
     #[error("the server {url} does not allow this: {problem}")]
     NotAllowed {
         /// The server.

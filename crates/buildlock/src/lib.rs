@@ -24,8 +24,8 @@
 //! ```
 //!
 //! - [`LockService`] is what a program embeds.
-//! - [`LockStore`] is what it stands on: [`SqliteStore`], a file that several processes share, or
-//!   [`RemoteStore`], a server.
+//! - [`LockStore`] is what it stands on: [`SqliteStore`], a file that several processes share,
+//!   [`PostgresStore`], a database that several machines share, or [`RemoteStore`], a server.
 //! - The rules of the lock are in `buildlock-core`, whose types are here too.
 
 mod builds;
@@ -48,6 +48,7 @@ pub use builds::{
 };
 pub use error::StoreError;
 pub use keys::{ApiKey, KeyHash, KeyStore, Role, fresh_key};
+pub use postgres::PostgresStore;
 pub use remote::{API_KEY_VARIABLE, RemoteStore, http_client};
 pub use service::{Changes, LeaseGuard, LockError, LockService, Loss};
 pub use sqlite::{Clock, SqliteStore, SystemClock, migrations, since_boot};

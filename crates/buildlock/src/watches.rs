@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use buildlock_core::{Event, EventKind};
+use buildlock_core::{Event, EventKind, RequestId, Token};
 
 use crate::store::{Grant, News, Told, Unwatch, Watcher};
 
@@ -47,6 +47,29 @@ impl Watches {
                 }
             }
         });
+    }
+
+    /// Wakes whoever waits for the end of this lease.
+    pub(crate) fn tell_end(&self, token: Token) {
+        self.with(|map| {
+            map.get(&News::End(token)).into_iter().flatten().for_each(|told| told.news.notify_one());
+        });
+    }
+
+    /// Wakes whoever waits for this request's turn.
+    pub(crate) fn tell_turn(&self, request: RequestId, grant: Grant) {
+        self.with(|map| {
+            for told in map.get(&News::Turn(request)).into_iter().flatten() {
+                told.grant.get_or_init(|| grant);
+                told.news.notify_one();
+            }
+        });
+    }
+
+    /// What is waited for and was not told.
+    pub(crate) fn waited_for(&self) -> Vec<News> {
+        let is_open = |watchers: &Vec<Arc<Told>>| watchers.iter().any(|told| told.grant.get().is_none());
+        self.with(|map| map.iter().filter(|(_, watchers)| is_open(watchers)).map(|(news, _)| *news).collect())
     }
 
     /// Wakes everybody: there may be news of all.

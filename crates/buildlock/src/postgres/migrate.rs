@@ -1,7 +1,11 @@
 //! Brings a database's schema `buildlock` to this program's version.
 
-use tokio_postgres::{Client, NoTls};
+use std::sync::Arc;
 
+use tokio_postgres::Client;
+
+use super::address::Address;
+use super::line::Line;
 use super::script::{Adopt, migration};
 use super::sql::VERSION;
 use crate::StoreError;
@@ -27,25 +31,22 @@ pub struct Migrated {
 ///
 /// [`StoreError`] if the database cannot be reached, is of a newer version, or refuses.
 pub async fn migrate(url: &str, adopt: Option<&Adopt>) -> Result<Migrated, StoreError> {
-    let (client, connection) =
-        tokio_postgres::connect(url, NoTls).await.map_err(|error| StoreError::Protocol(describe(&error)))?;
-    let connection = tokio::spawn(connection);
-    let migrated = apply(&client, adopt).await.map_err(|error| StoreError::MigrationRefused(describe(&error)));
-    drop(client);
-    // What the connection met with, the client was told.
-    let _ = connection.await;
-    migrated
+    let address = Arc::new(Address::parse(url)?);
+    let line = Line::connect(&address).await?;
+    if !address.is_pooled {
+        // Whoever goes away in the middle does not want it any more.
+        line.run("set client_connection_check_interval = '100ms'").await?;
+    }
+    apply(line.client(), adopt).await.map_err(|error| StoreError::MigrationRefused(describe(&error)))
 }
 
 async fn apply(client: &Client, adopt: Option<&Adopt>) -> Result<Migrated, tokio_postgres::Error> {
-    // Whoever goes away in the middle does not want it any more.
-    client.batch_execute("set client_connection_check_interval = '100ms'").await?;
     let is_there = "select to_regclass('buildlock.store') is not null, \
                     to_regclass('supabase_migrations.schema_migrations') is not null";
-    let is_there = client.query_one(is_there, &[]).await?;
+    let is_there = client.query_typed_one(is_there, &[]).await?;
     let (exists, has_supabase_migrations) = (is_there.get::<_, bool>(0), is_there.get(1));
     let from = if exists {
-        let row = client.query_opt("select version from buildlock.store", &[]).await?;
+        let row = client.query_typed_opt("select version from buildlock.store", &[]).await?;
         row.map_or(0, |row| row.get::<_, i32>(0).unsigned_abs())
     } else {
         0
@@ -53,7 +54,7 @@ async fn apply(client: &Client, adopt: Option<&Adopt>) -> Result<Migrated, tokio
     client.batch_execute(&migration(adopt)).await?;
     let adopted =
         "select format('%I.%I', table_schema, table_name) from buildlock.adoption where table_name is not null";
-    let adopted = client.query_opt(adopted, &[]).await?.map(|row| row.get(0));
+    let adopted = client.query_typed_opt(adopted, &[]).await?.map(|row| row.get(0));
     Ok(Migrated { from, to: VERSION, adopted, has_supabase_migrations })
 }
 

@@ -231,7 +231,7 @@ pub(super) struct Line {
 
 impl Line {
     fn new(url: &str, key: Option<&str>) -> Result<Self, StoreError> {
-        let bad = |problem| StoreError::BadUrl { url: url.to_owned(), problem };
+        let bad = |problem: &'static str| StoreError::BadUrl { url: url.to_owned(), problem: problem.into() };
         let parsed = Url::parse(url).map_err(|_| bad("it is no URL"))?;
         if !matches!(parsed.scheme(), "http" | "https") {
             return Err(bad("a server's URL begins with http:// or https://"));
@@ -239,7 +239,7 @@ impl Line {
         if !parsed.username().is_empty() || parsed.password().is_some() {
             return Err(StoreError::BadUrl {
                 url: format!("{}://…", parsed.scheme()),
-                problem: "it has a user or a password in it; the key goes in BUILDLOCK_API_KEY",
+                problem: "it has a user or a password in it; the key goes in BUILDLOCK_API_KEY".into(),
             });
         }
         if parsed.query().is_some() || parsed.fragment().is_some() {

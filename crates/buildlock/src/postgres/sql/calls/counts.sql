@@ -1,0 +1,1 @@
+select held, waiting from buildlock.counts()

@@ -1,0 +1,1 @@
+select buildlock.create_project($1, $2, $3)

@@ -1,0 +1,1 @@
+select keep_events_ms, keep_events_count from buildlock.retention()

@@ -1,0 +1,1 @@
+select buildlock.set_retention($1, $2)::text

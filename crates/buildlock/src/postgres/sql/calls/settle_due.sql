@@ -1,0 +1,1 @@
+select buildlock.settle_due($1, $2)
