@@ -17,6 +17,9 @@ const KEEPER: &str = include_str!("keeper.sh");
 /// Who uses the cluster holds a shared lock on this file.
 const USERS: &str = "users";
 
+/// The port in the name of a socket where there is no other.
+pub(crate) const PORT: u16 = 5432;
+
 /// How long a cluster may take to start, or to start again after it was killed.
 const START_WITHIN: Duration = Duration::from_secs(60);
 
@@ -25,6 +28,8 @@ const START_WITHIN: Duration = Duration::from_secs(60);
 pub struct ClusterOptions {
     /// Whether a commit is on the disk. Off, tests are faster; what is lost is lost with the machine only.
     pub is_durable: bool,
+    /// A port on this machine's loopback beside the socket; none: there is only the socket.
+    pub tcp_port: Option<u16>,
     /// More lines for `postgresql.conf`.
     pub settings: String,
     /// Lines for `pg_hba.conf`, before those that let everybody in through the socket.
@@ -37,6 +42,8 @@ pub struct ClusterOptions {
 #[derive(Debug)]
 pub struct TestCluster {
     folder: PathBuf,
+    /// In the socket's name.
+    port: u16,
     /// Held as long as the cluster is used.
     _user: File,
 }
@@ -59,7 +66,7 @@ impl TestCluster {
         // As the leader of a group, setsid leaves a session of its own behind and ends.
         keeper.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         assert!(keeper.status().unwrap().success(), "setsid failed");
-        let cluster = Self { folder, _user: user };
+        let cluster = Self { folder, port: options.tcp_port.unwrap_or(PORT), _user: user };
         cluster.initialize(options);
         cluster.start_again();
         cluster
@@ -68,7 +75,7 @@ impl TestCluster {
     /// Uses a cluster that another process has started; none if it is about to end.
     pub(crate) fn join(folder: &Path) -> Option<Self> {
         let user = use_it(folder)?;
-        Some(Self { folder: folder.to_owned(), _user: user })
+        Some(Self { folder: folder.to_owned(), port: PORT, _user: user })
     }
 
     fn initialize(&self, options: &ClusterOptions) {
@@ -81,6 +88,9 @@ impl TestCluster {
         );
         if !options.is_durable {
             settings.push_str("fsync = off\nfull_page_writes = off\nsynchronous_commit = off\n");
+        }
+        if let Some(port) = options.tcp_port {
+            settings.push_str(&format!("listen_addresses = 'localhost'\nport = {port}\n"));
         }
         settings.push_str(&options.settings);
         append(&self.data().join("postgresql.conf"), &settings);
@@ -108,7 +118,12 @@ impl TestCluster {
     /// The URL of a database in it.
     pub fn url(&self, user: &str, database: &str) -> String {
         let folder = self.folder.to_str().unwrap().replace('/', "%2F");
-        format!("postgres://{user}@{folder}/{database}")
+        format!("postgres://{user}@{folder}:{}/{database}", self.port)
+    }
+
+    /// The port in the socket's name, and on the loopback if there is one.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// A new database with buildlock's schema. It goes with the cluster.
@@ -118,7 +133,7 @@ impl TestCluster {
 
     /// Starts a pgbouncer in transaction mode before it.
     pub fn pooler(&self) -> TestPooler {
-        TestPooler::before(&self.folder)
+        TestPooler::before(&self.folder, self.port)
     }
 
     /// Ends it in good order: connections are closed, all is written.

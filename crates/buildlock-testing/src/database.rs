@@ -1,6 +1,7 @@
 //! A database for one test, made from a template.
 
 use std::env;
+use std::path::PathBuf;
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -29,8 +30,8 @@ pub struct TestPg {
 /// Where databases are made.
 #[derive(Debug, Clone)]
 enum Server {
-    /// A cluster that was started here: the folder with its socket.
-    Cluster(std::path::PathBuf),
+    /// A cluster that was started here: the folder with its socket, and the port in the socket's name.
+    Cluster(PathBuf, u16),
     /// The URL of a server that was there.
     Given(String),
 }
@@ -60,7 +61,7 @@ impl TestPg {
     }
 
     pub(crate) async fn in_cluster(cluster: &TestCluster) -> Self {
-        Self::make(Server::Cluster(cluster.folder().to_owned()), Content::Migrated).await
+        Self::make(Server::of(cluster), Content::Migrated).await
     }
 
     async fn make(server: Server, content: Content) -> Self {
@@ -110,8 +111,8 @@ impl TestPg {
     /// Starts a pgbouncer in transaction mode before it. It needs a cluster that was started here.
     pub fn pooler(&self) -> TestPooler {
         match &self.server {
-            Server::Cluster(folder) => TestPooler::before(folder),
-            Server::Given(_) => TestPooler::before(shared::cluster().folder()),
+            Server::Cluster(folder, port) => TestPooler::before(folder, *port),
+            Server::Given(_) => panic!("a pooler needs a cluster that the tests have started: unset {SERVER_VARIABLE}"),
         }
     }
 
@@ -139,11 +140,15 @@ impl Drop for TestPg {
 }
 
 impl Server {
+    fn of(cluster: &TestCluster) -> Self {
+        Self::Cluster(cluster.folder().to_owned(), cluster.port())
+    }
+
     fn url(&self, user: Option<&str>, database: &str) -> String {
         match self {
-            Self::Cluster(folder) => {
+            Self::Cluster(folder, port) => {
                 let folder = folder.to_str().unwrap().replace('/', "%2F");
-                format!("postgres://{}@{folder}/{database}", user.unwrap_or(SUPERUSER))
+                format!("postgres://{}@{folder}:{port}/{database}", user.unwrap_or(SUPERUSER))
             }
             Self::Given(url) => {
                 let (scheme, rest) = url.split_once("://").expect("a URL such as postgres://user@host/postgres");
@@ -161,7 +166,7 @@ impl Server {
 fn server() -> Server {
     match env::var(SERVER_VARIABLE) {
         Ok(url) => Server::Given(url),
-        Err(_) => Server::Cluster(shared::cluster().folder().to_owned()),
+        Err(_) => Server::of(shared::cluster()),
     }
 }
 

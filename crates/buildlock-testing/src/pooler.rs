@@ -33,7 +33,7 @@ pub struct TestPooler {
 
 impl TestPooler {
     /// Starts one before the cluster with its socket in this folder.
-    pub(crate) fn before(cluster: &Path) -> Self {
+    pub(crate) fn before(cluster: &Path, cluster_port: u16) -> Self {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("pooler-{}-{number}", process::id());
         let sockets = cluster.join(&name);
@@ -44,7 +44,7 @@ impl TestPooler {
         let user_file = sockets.join("users.txt");
         fs::write(&user_file, users).unwrap();
         let config = format!(
-            "[databases]\n* = host={cluster} port=5432\n\n[pgbouncer]\nlisten_port = {PORT}\nlisten_addr =\n\
+            "[databases]\n* = host={cluster} port={cluster_port}\n\n[pgbouncer]\nlisten_port = {PORT}\nlisten_addr =\n\
              unix_socket_dir = {sockets}\nauth_type = trust\nauth_file = {users}\npool_mode = transaction\n\
              max_client_conn = 1000\ndefault_pool_size = 20\npidfile = {pid}\nlogfile = {sockets}/log\n\
              server_login_retry = 0.1\n",

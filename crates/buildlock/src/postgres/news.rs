@@ -215,6 +215,7 @@ impl NewsDesk {
         let takers = rows.first().map(|row| Columns::of(row).raw()).transpose();
         let takers: Option<Vec<String>> = takers.map_err(|nonsense| shared.spoilt(&nonsense))?;
         self.with_frontier(|frontier| frontier.takers(takers.unwrap_or_default()));
+        self.has_come();
         Ok(())
     }
 

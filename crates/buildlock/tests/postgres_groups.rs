@@ -1,0 +1,185 @@
+//! Requests that arrive together travel together, and nobody suffers from the company.
+
+mod support;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use buildlock::{Answer, Command, IfLocked, LockStore, Outcome, PostgresStore, StoreError};
+use buildlock_testing::TestPg;
+use support::ask::{Ask, project, request};
+use support::{soon, until};
+use tokio::task::JoinSet;
+use tokio_postgres::Client;
+
+type Asked<'a> = Pin<Box<dyn Future<Output = Result<Answer, StoreError>> + Send + 'a>>;
+
+/// A request to lock that is on its way.
+fn asked<'a>(store: &'a PostgresStore, site: &str) -> Asked<'a> {
+    let lock = Command::Lock { request: request("ana"), if_locked: IfLocked::Refuse };
+    let site = project(site);
+    let mut asked: Asked<'a> = Box::pin(async move { store.apply(&site, lock).await });
+    assert!(is_pending(&mut asked), "nobody answers before it was sent");
+    asked
+}
+
+fn is_pending(asked: &mut Asked<'_>) -> bool {
+    matches!(asked.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending)
+}
+
+/// The database, and a store with one connection to it.
+async fn one_line() -> (TestPg, PostgresStore) {
+    let database = TestPg::fresh().await;
+    let store = PostgresStore::open(&format!("{}?connection_limit=1", database.url())).await.unwrap();
+    (database, store)
+}
+
+/// Somebody's transaction that keeps a project's row locked until it ends.
+async fn keep(database: &TestPg, site: &str) -> Client {
+    let keeper = database.client().await;
+    keeper.batch_execute("begin").await.unwrap();
+    let keep = "select from buildlock.locks where project = $1 for update";
+    assert_eq!(keeper.query(keep, &[&site]).await.unwrap().len(), 1);
+    keeper
+}
+
+/// Awaits a connection of the store that waits for a lock of this kind.
+async fn is_waiting(database: &TestPg, wait_event: &str) {
+    let client = database.client().await;
+    let waiting = "select from pg_stat_activity
+                   where datname = current_database() and wait_event_type = 'Lock' and wait_event = $1";
+    until(&format!("the wait for {wait_event}"), async || {
+        !client.query(waiting, &[&wait_event]).await.unwrap().is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn requests_that_arrive_together_share_a_transaction() {
+    let (database, store) = one_line().await;
+    store.create_project(&project("kept"), &"ana".parse().unwrap()).await.unwrap();
+    let keeper = keep(&database, "kept").await;
+    let first = asked(&store, "kept");
+    is_waiting(&database, "transactionid").await;
+    let rest: Vec<_> = (0..200).map(|number| asked(&store, &format!("site {number}"))).collect();
+    keeper.batch_execute("rollback").await.unwrap();
+    for asked in [first].into_iter().chain(rest) {
+        let answer = soon("the answer", asked).await.unwrap();
+        assert!(matches!(answer.outcome, Outcome::Held(_)), "{answer:?}");
+    }
+    let transactions = "select count(distinct xmin::text), count(*) from buildlock.events where project like 'site %'";
+    let row = database.client().await.query_one(transactions, &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 200));
+}
+
+/// Rule 12: the commit is held up, and so is every answer.
+#[tokio::test]
+async fn nobody_is_answered_before_the_commit() {
+    let (database, store) = one_line().await;
+    let held_up = "
+        create function public.wait_with_the_commit() returns trigger language plpgsql as
+          'begin perform pg_advisory_xact_lock_shared(7); return null; end';
+        create constraint trigger wait_with_the_commit after insert on buildlock.events
+          deferrable initially deferred for each row execute function public.wait_with_the_commit()";
+    database.run(held_up).await;
+    let holds_up = database.client().await;
+    holds_up.execute("select pg_advisory_lock(7)", &[]).await.unwrap();
+    let mut asked: Vec<_> = (0..20).map(|number| asked(&store, &format!("site {number}"))).collect();
+    is_waiting(&database, "advisory").await;
+    assert!(asked.iter_mut().all(is_pending), "rule 12: an answer came before its commit");
+    holds_up.execute("select pg_advisory_unlock(7)", &[]).await.unwrap();
+    for asked in asked {
+        let answer = soon("the answer", asked).await.unwrap();
+        assert!(matches!(answer.outcome, Outcome::Held(_)), "{answer:?}");
+    }
+}
+
+/// As when the disk is full at the end.
+#[tokio::test]
+async fn a_commit_that_fails_is_no_answer() {
+    let (database, store) = one_line().await;
+    let fails = "
+        create function public.fail() returns trigger language plpgsql as
+          $$ begin if new.project = 'unlucky' then raise exception 'no luck'; end if; return null; end $$;
+        create constraint trigger fail after insert on buildlock.events
+          deferrable initially deferred for each row execute function public.fail()";
+    database.run(fails).await;
+    store.create_project(&project("kept"), &"ana".parse().unwrap()).await.unwrap();
+    let keeper = keep(&database, "kept").await;
+    let first = asked(&store, "kept");
+    is_waiting(&database, "transactionid").await;
+    let [lucky, unlucky] = ["lucky", "unlucky"].map(|site| asked(&store, site));
+    keeper.batch_execute("rollback").await.unwrap();
+    assert!(soon("the first", first).await.is_ok());
+    assert!(matches!(soon("the lucky one", lucky).await.unwrap().outcome, Outcome::Held(_)));
+    let error = soon("the unlucky one", unlucky).await.unwrap_err();
+    assert!(error.to_string().contains("no luck") && !error.may_pass(), "{error}");
+    assert_eq!(store.status(&project("unlucky")).await.unwrap(), None, "nothing of it has happened");
+}
+
+/// A platform may keep its project's row locked for as long as it writes what the lock protects.
+#[tokio::test]
+async fn a_project_that_somebody_keeps_busy_holds_up_no_other() {
+    let (database, store) = one_line().await;
+    store.create_project(&project("kept"), &"ana".parse().unwrap()).await.unwrap();
+    let keeper = keep(&database, "kept").await;
+    let began = Instant::now();
+    let kept = asked(&store, "kept");
+    let others: Vec<_> = (0..20).map(|number| asked(&store, &format!("site {number}"))).collect();
+    for other in others {
+        assert!(matches!(soon("the answer", other).await.unwrap().outcome, Outcome::Held(_)));
+    }
+    let error = soon("the error", kept).await.unwrap_err();
+    assert!(error.may_pass() && error.to_string().contains("another transaction"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    keeper.batch_execute("rollback").await.unwrap();
+    store.held("kept", "ana").await;
+}
+
+/// Each takes the projects in another order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stores_with_overlapping_projects_never_deadlock() {
+    let database = TestPg::fresh().await;
+    let mut crowd = JoinSet::new();
+    for number in 0..3_usize {
+        let store = Arc::new(PostgresStore::open(&database.url()).await.unwrap());
+        for task in 0..24 {
+            let store = Arc::clone(&store);
+            crowd.spawn(async move {
+                let mut granted = 0;
+                for round in 0..40 {
+                    let site = (number * 7 + task * 11 + round * (number + 1)) % 24;
+                    let (site, request) = (format!("site {site}"), request("ana"));
+                    if let Outcome::Held(lease) = store.lock(&site, &request).await {
+                        granted += 1;
+                        store.unlock(&site, &lease).await;
+                    }
+                }
+                granted
+            });
+        }
+    }
+    let granted: usize = soon("the end of the crowd", crowd.join_all()).await.into_iter().sum();
+    assert!(granted > 500, "{granted} grants are too few for the test to mean anything");
+    let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
+    let deadlocks: i64 = database.client().await.query_one(deadlocks, &[]).await.unwrap().get(0);
+    assert_eq!(deadlocks, 0);
+}
+
+/// What was sent before the store is dropped is done.
+#[tokio::test]
+async fn commands_on_one_project_are_decided_in_the_order_in_which_they_came() {
+    let database = TestPg::fresh().await;
+    let store = PostgresStore::open(&database.url()).await.unwrap();
+    for _ in 0..50 {
+        let held = store.held("site", "ana").await;
+        store.send(&project("site"), Command::Unlock { token: held.token, holder: held.holder });
+    }
+    let last = store.held("site", "ana").await;
+    store.send(&project("site"), Command::Unlock { token: last.token, holder: last.holder });
+    drop(store);
+    let store = PostgresStore::open(&database.url()).await.unwrap();
+    assert_eq!(store.holder("site").await, None);
+}
