@@ -75,7 +75,6 @@ async fn reference(client: &Client) -> String {
         order by relname <> 'project_lease', relname <> 'project_lock'";
     for row in client.query(types, &[]).await.unwrap() {
         let [name, comment, columns]: [String; 3] = [row.get(0), row.get(1), row.get(2)];
-        let comment = comment.replace('_', "\\_");
         write!(text, "\n### {name}\n\n{comment}\n\n| column | type |\n|---|---|\n{columns}\n").unwrap();
     }
 

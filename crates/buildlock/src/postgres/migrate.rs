@@ -41,8 +41,9 @@ pub async fn migrate(url: &str, adopt: Option<&Adopt>) -> Result<Migrated, Store
 }
 
 async fn apply(client: &Client, adopt: Option<&Adopt>) -> Result<Migrated, tokio_postgres::Error> {
+    // The second is nobody's to look into but Supabase's own.
     let is_there = "select to_regclass('buildlock.store') is not null, \
-                    to_regclass('supabase_migrations.schema_migrations') is not null";
+                    exists (select from pg_catalog.pg_namespace where nspname = 'supabase_migrations')";
     let is_there = client.query_typed_one(is_there, &[]).await?;
     let (exists, has_supabase_migrations) = (is_there.get::<_, bool>(0), is_there.get(1));
     let from = if exists {
