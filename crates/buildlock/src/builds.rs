@@ -267,7 +267,7 @@ pub trait BuildStore: Send + Sync + fmt::Debug {
     async fn prune_builds(&self, retention: BuildRetention) -> Result<Vec<BuildId>, StoreError>;
 
     /// What servers that share the store know of each other's builds. None if it has one server at a time.
-    fn shared(&self) -> Option<&dyn SharedBuilds> {
+    fn shared_builds(&self) -> Option<&dyn SharedBuilds> {
         None
     }
 }

@@ -5,12 +5,14 @@
 //! connection may be another one for each of them, as through a pooler in transaction mode.
 
 mod address;
+mod builds;
 mod checkup;
 mod columns;
 mod counts;
 mod database;
 mod frontier;
 mod inbox;
+mod keys;
 mod line;
 mod locks;
 mod migrate;
@@ -19,6 +21,7 @@ mod rows;
 mod script;
 mod sql;
 mod statement;
+mod text;
 mod tls;
 mod trouble;
 

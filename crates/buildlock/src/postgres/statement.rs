@@ -30,6 +30,11 @@ impl Statement {
         Self { sql, types, patience: USUAL_PATIENCE, is_repeatable: true }
     }
 
+    /// It would do more when it is sent again.
+    pub(super) const fn once(self) -> Self {
+        Self { is_repeatable: false, ..self }
+    }
+
     /// It may take long.
     pub(super) const fn patient(self) -> Self {
         Self { patience: LONG_PATIENCE, ..self }

@@ -1,0 +1,4 @@
+select
+  id, project, operation, holder, token, request, status, exit_code, reason, started_at, ended_at, log_lines
+from buildlock.builds
+where request = $1 and not is_deleted

@@ -1,0 +1,2 @@
+select id, server
+from buildlock.builds_without_lease($1)

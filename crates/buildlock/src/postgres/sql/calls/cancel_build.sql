@@ -1,0 +1,1 @@
+select buildlock.cancel_build($1, $2)

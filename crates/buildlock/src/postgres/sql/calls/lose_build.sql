@@ -1,0 +1,1 @@
+select buildlock.lose_build($1, $2, $3)

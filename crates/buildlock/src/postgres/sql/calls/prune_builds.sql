@@ -1,0 +1,1 @@
+select buildlock.prune_builds($1, $2, $3, $4, $5)

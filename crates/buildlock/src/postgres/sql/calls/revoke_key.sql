@@ -1,0 +1,1 @@
+select buildlock.revoke_key($1, $2)
