@@ -1,9 +1,9 @@
 //! Where the store is and who the user is, when nobody says.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use buildlock::{Holder, LockStore, SqliteStore, StoreError, open_store};
+use buildlock::{Holder, KeyStore, LockStore, PostgresStore, SqliteStore, StoreError, open_store};
 
 use crate::cli::Global;
 use crate::exit::Failure;
@@ -13,9 +13,8 @@ pub(crate) fn store_url(global: &Global) -> Result<String, Failure> {
     if let Some(url) = &global.store {
         return Ok(url.clone());
     }
-    let folder = dirs::data_dir()
-        .ok_or_else(|| Failure::usage("there is no data folder for this user; name a store: --store sqlite:PATH"))?
-        .join("buildlock");
+    let folder = data_folder()
+        .ok_or_else(|| Failure::usage("there is no data folder for this user; name a store: --store sqlite:PATH"))?;
     let path = folder.join("locks.db");
     let path = path.to_str().ok_or_else(|| {
         Failure::usage(format!("the data folder {} is no UTF-8; name a store: --store sqlite:PATH", folder.display()))
@@ -28,9 +27,38 @@ pub(crate) async fn open(global: &Global) -> Result<Arc<dyn LockStore>, Failure>
     Ok(open_store(&ready(global)?).await?)
 }
 
-/// Opens the store, which must be a file: what a server keeps in it is not for its clients.
-pub(crate) async fn open_file(global: &Global) -> Result<SqliteStore, Failure> {
-    Ok(buildlock::open_file(&ready(global)?).await?)
+/// A store with all that a server keeps in it, which is not for the server's clients.
+pub(crate) enum OwnStore {
+    File(SqliteStore),
+    Database(PostgresStore),
+}
+
+impl OwnStore {
+    /// Opens the store, which must not be a server.
+    pub(crate) async fn open(global: &Global) -> Result<Self, Failure> {
+        let url = ready(global)?;
+        if is_database(&url) {
+            return Ok(Self::Database(PostgresStore::open(&url).await?));
+        }
+        Ok(Self::File(buildlock::open_file(&url).await?))
+    }
+
+    pub(crate) fn keys(&self) -> &dyn KeyStore {
+        match self {
+            Self::File(store) => store,
+            Self::Database(store) => store,
+        }
+    }
+}
+
+/// Whether a URL is a database's.
+pub(crate) fn is_database(url: &str) -> bool {
+    url.starts_with("postgres:") || url.starts_with("postgresql:")
+}
+
+/// The folder with buildlock's own files, if this user has one.
+pub(crate) fn data_folder() -> Option<PathBuf> {
+    Some(dirs::data_dir()?.join("buildlock"))
 }
 
 /// The store's URL; the folder of the default one is made if need be.

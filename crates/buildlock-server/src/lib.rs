@@ -31,6 +31,6 @@ pub use config::{
     OperationConfig, PASSED_ALWAYS, ServerConfig, SitesConfig,
 };
 pub use limits::Limits;
-pub use operator::OperatorKey;
+pub use operator::{OPERATOR_KEY_VARIABLE, OperatorKey};
 pub use owner::{StoreOwner, server_of};
 pub use serve::{Options, ServeError, Server, Stop};

@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::http;
 use crate::limits::Limits;
 use crate::linger::Linger;
+use crate::operator::OPERATOR_KEY_VARIABLE;
 use crate::{metrics, systemd};
 
 /// How a server is to be.
@@ -83,6 +84,12 @@ pub enum ServeError {
         path: PathBuf,
         /// Why.
         error: io::Error,
+    },
+    /// The key that was given as the operator's cannot be.
+    #[error("the key in {OPERATOR_KEY_VARIABLE} {problem}")]
+    OperatorKey {
+        /// What is wrong with it, and what to do.
+        problem: String,
     },
     /// The store cannot answer.
     #[error(transparent)]

@@ -1,6 +1,6 @@
 //! `keys`: who may speak to a server that stands on this store.
 
-use buildlock::{ApiKey, KeyHash, KeyStore, Role, fresh_key, wire};
+use buildlock::{ApiKey, KeyHash, Role, fresh_key, wire};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -8,7 +8,8 @@ use super::table::table;
 use super::{print_json, print_line};
 use crate::cli::{self, Global, KeysAction};
 use crate::exit::Failure;
-use crate::{place, text};
+use crate::place::OwnStore;
+use crate::text;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -36,7 +37,8 @@ struct RevokedJson {
 }
 
 pub(crate) async fn keys(global: &Global, options: cli::Keys) -> Result<(), Failure> {
-    let store = place::open_file(global).await?;
+    let store = OwnStore::open(global).await?;
+    let store = store.keys();
     match options.action.unwrap_or(KeysAction::List) {
         KeysAction::List => list(global, &store.keys().await?),
         KeysAction::Add { owner, role } => {

@@ -5,7 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use buildlock_server::{Config, ConfigError, OperatorKey, Options, ServeError, Server, Stop, StoreOwner};
+use buildlock::{Holder, KeyStore, PostgresStore, SqliteStore};
+use buildlock_server::{
+    Config, ConfigError, OPERATOR_KEY_VARIABLE, OperatorKey, Options, ServeError, Server, ServerStore, Stop, StoreOwner,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,7 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{print_json, print_line};
 use crate::cli::{self, Global};
 use crate::exit::Failure;
-use crate::place;
+use crate::place::{self, OwnStore};
 
 /// The settings that the repository brings: with them, whoever has just cloned it has something to see.
 const EXAMPLE: &str = "examples/site-builder/buildlock.toml";
@@ -28,28 +31,89 @@ async fn serve(global: &Global, options: cli::Serve) -> Result<(), Failure> {
     let signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
     let (config, settings) = config(&options)?;
     allow_many_files();
-    let store = place::open_file(global).await?;
-    let path = std::path::absolute(store.path())?;
-    let owner = StoreOwner::of(&path)?;
-    let key = OperatorKey::find_or_make(&store, &path, &place::holder(global, &store)?).await?;
     let users_of = config.auth.jwt.issuer.clone();
+    let stand = match OwnStore::open(global).await? {
+        OwnStore::File(store) => Stand::on_file(store, global).await?,
+        OwnStore::Database(store) => Stand::on_database(store, global).await?,
+    };
     let operations = config.operations.keys().map(ToString::to_string).collect();
     let mut options = Options::new(config);
-    options.workspaces = path.with_file_name("workspaces");
-    let server = Server::bind(options, Arc::new(store)).await?;
-    owner.announce(server.local_addr())?;
+    options.workspaces = stand.folder.join("workspaces");
+    let server = Server::bind(options, stand.store).await?;
+    if let Some(owner) = &stand.owner {
+        owner.announce(server.local_addr())?;
+    }
+    let sign_in_link = stand.key.as_ref().map(|key| server.sign_in_link(key.hash)).transpose()?;
     let serving = Serving {
         url: format!("http://{}", server.local_addr()),
-        store: path,
+        store: stand.name,
         settings,
         operations,
         users_of,
-        operator_key: key.path,
-        sign_in_link: server.sign_in_link(key.hash)?,
+        operator_key: stand.key.and_then(|key| key.path),
+        sign_in_link,
     };
     serving.tell(global)?;
     tokio::spawn(obey(signals, server.stop_handle()));
     Ok(server.serve().await?)
+}
+
+/// What a server stands on.
+struct Stand {
+    store: Arc<dyn ServerStore>,
+    /// The store, as people know it.
+    name: String,
+    /// Keeps other servers off a file.
+    owner: Option<StoreOwner>,
+    /// None if somebody else has it.
+    key: Option<OperatorKey>,
+    /// Where the server's own files are.
+    folder: PathBuf,
+}
+
+impl Stand {
+    /// One server to a file; what is its own is beside it.
+    async fn on_file(store: SqliteStore, global: &Global) -> Result<Self, Failure> {
+        let path = std::path::absolute(store.path())?;
+        let owner = StoreOwner::of(&path)?;
+        let holder = place::holder(global, &store)?;
+        let key = match given_key(&store, &holder).await? {
+            Some(key) => key,
+            None => OperatorKey::find_or_make(&store, OperatorKey::path(&path), &holder).await?,
+        };
+        let (name, folder) = (path.display().to_string(), path.with_file_name(""));
+        Ok(Self { store: Arc::new(store), name, owner: Some(owner), key: Some(key), folder })
+    }
+
+    /// Many servers to a database, on as many machines; what is this machine's own is in the user's data folder.
+    async fn on_database(store: PostgresStore, global: &Global) -> Result<Self, Failure> {
+        let folder = place::data_folder().ok_or_else(|| {
+            Failure::usage("there is no data folder for this user; say where it is to be: XDG_DATA_HOME=FOLDER")
+        })?;
+        let name = store.url().to_owned();
+        let holder = place::holder(global, &store)?;
+        let key = match given_key(&store, &holder).await? {
+            Some(key) => Some(key),
+            None => OperatorKey::find_or_make_first(&store, folder.join(key_file(&name)), &holder).await?,
+        };
+        Ok(Self { store: Arc::new(store), name, owner: None, key, folder })
+    }
+}
+
+/// The operator's key in the environment, where a secret may come from that servers share.
+async fn given_key(keys: &dyn KeyStore, owner: &Holder) -> Result<Option<OperatorKey>, Failure> {
+    let key = env::var(OPERATOR_KEY_VARIABLE).unwrap_or_default();
+    if key.trim().is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(OperatorKey::given(keys, key.trim(), owner).await?))
+}
+
+/// The file with the operator's key of a database: each has its own.
+fn key_file(database: &str) -> String {
+    let harmless = |c: char| if c.is_ascii_alphanumeric() || ".-_@".contains(c) { c } else { '-' };
+    let name = database.split_once("://").map_or(database, |(_, name)| name);
+    format!("{}.operator-key", name.chars().map(harmless).collect::<String>())
 }
 
 /// The settings, and the file that they are from. What is said on the command line or in the environment
@@ -115,14 +179,15 @@ async fn obey([mut terminate, mut interrupt]: [Signal; 2], stop: Stop) {
 #[serde(rename_all = "camelCase")]
 struct Serving {
     url: String,
-    store: PathBuf,
+    store: String,
     settings: Option<PathBuf>,
     operations: Vec<String>,
     /// Who issues the tokens of users, if any are taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     users_of: Option<String>,
-    operator_key: PathBuf,
-    sign_in_link: String,
+    /// The file with the key that the server has made.
+    operator_key: Option<PathBuf>,
+    sign_in_link: Option<String>,
 }
 
 impl Serving {
@@ -138,21 +203,28 @@ impl Serving {
             None => "none found: projects can be locked, and no operation has a builder".to_owned(),
             Some(file) => format!("{} ({})", shown(file), self.operations.join(", ")),
         };
+        let key = match (&self.operator_key, &self.sign_in_link) {
+            (Some(file), _) => format!("in {}", shown(file)),
+            (None, Some(_)) => format!("from {OPERATOR_KEY_VARIABLE}"),
+            (None, None) => "an operator has one already; \"buildlock keys\" lists and adds them".to_owned(),
+        };
         print_line(&format!("buildlock serves {}\n", self.url))?;
-        for (what, value) in [
-            ("store", shown(&self.store)),
-            ("settings", settings),
-            ("operator's key", format!("in {}", shown(&self.operator_key))),
-        ] {
+        for (what, value) in [("store", self.store.clone()), ("settings", settings), ("operator's key", key)] {
             print_line(&format!("  {what:<16}{value}"))?;
         }
         if let Some(issuer) = &self.users_of {
             print_line(&format!("  {:<16}{issuer}", "users of"))?;
         }
-        print_line(&format!(
-            "\nOpen the page with this link, which works once, in the next 15 minutes:\n\n  {}\n",
-            self.sign_in_link
-        ))
+        match &self.sign_in_link {
+            Some(link) => print_line(&format!(
+                "\nOpen the page with this link, which works once, in the next 15 minutes:\n\n  {link}\n"
+            )),
+            None => print_line(&format!(
+                "\nTo open the page, make a link with an operator's key in BUILDLOCK_API_KEY:\n\n  \
+                 buildlock sign-in --store {}\n",
+                self.url
+            )),
+        }
     }
 }
 
@@ -176,6 +248,7 @@ impl From<ServeError> for Failure {
                     "you may not listen on {address}; choose a port above 1023: --listen 127.0.0.1:PORT"
                 ))
             }
+            ServeError::OperatorKey { .. } => Self::usage(error.to_string()),
             ServeError::StoreInUse { .. } => Self::unreachable("STORE_IN_USE", error.to_string()),
             ServeError::Store(error) => error.into(),
             error => Self::unreachable("CANNOT_SERVE", error.to_string()),

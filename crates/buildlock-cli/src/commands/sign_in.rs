@@ -10,8 +10,14 @@ use crate::place;
 
 pub(crate) async fn sign_in(global: &Global) -> Result<(), Failure> {
     let url = place::store_url(global)?;
+    if place::is_database(&url) {
+        return Err(Failure::usage(
+            "many servers may stand on a database; name one: --store http://HOST:PORT, with an operator's key in \
+             BUILDLOCK_API_KEY",
+        ));
+    }
     let server = match url.starts_with("sqlite:") {
-        true => server_on(&place::open_file(global).await?).await?,
+        true => server_on(&buildlock::open_file(&url).await?).await?,
         false => RemoteStore::open(&url).await?,
     };
     let link = server.sign_in_link().await?;

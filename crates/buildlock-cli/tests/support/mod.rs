@@ -18,11 +18,18 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// A folder with a store, and a mark in the environment of whatever is started in it.
 pub(crate) struct Sandbox {
     folder: TempDir,
+    /// Another store than the file.
+    store: Option<String>,
 }
 
 impl Sandbox {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self { folder: tempfile::tempdir().unwrap(), store: None }
+    }
+
+    /// A folder, with the store somewhere else.
+    pub(crate) fn on(store: &str) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), store: Some(store.to_owned()) }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -30,7 +37,7 @@ impl Sandbox {
     }
 
     pub(crate) fn store(&self) -> String {
-        format!("sqlite:{}/locks.db", self.path().display())
+        self.store.clone().unwrap_or_else(|| format!("sqlite:{}/locks.db", self.path().display()))
     }
 
     /// `buildlock` with these arguments.

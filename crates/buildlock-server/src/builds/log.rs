@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buildlock::{BuildId, LogStream};
+use buildlock::{BuildId, LogStream, StoreError};
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -43,7 +43,8 @@ impl Log {
         config: &BuildsConfig,
     ) -> (Self, JoinHandle<()>) {
         let (lines, receiver) = mpsc::channel(LINES_IN_MEMORY);
-        let writer = Writer { store, build, running, left: config.log_limit, limit: config.log_limit, is_full: false };
+        let limit = config.log_limit;
+        let writer = Writer { store, build, running, written: 0, left: limit, limit, is_full: false };
         (Self { lines, line_limit: config.log_line_limit }, tokio::spawn(writer.run(receiver)))
     }
 
@@ -71,6 +72,8 @@ struct Writer {
     store: Arc<dyn ServerStore>,
     build: BuildId,
     running: Arc<Running>,
+    /// The number of the last line that is on record.
+    written: u64,
     /// How many bytes may still come.
     left: u64,
     limit: u64,
@@ -108,15 +111,15 @@ impl Writer {
         kept
     }
 
-    async fn write(&self, lines: Vec<Line>) {
+    async fn write(&mut self, lines: Vec<Line>) {
         let give_up = Instant::now() + PATIENCE;
+        let mut may_be_there = false;
         loop {
-            match self.store.append_log(self.build, lines.clone()).await {
-                Ok(written) => {
-                    if let Some(last) = written.last() {
-                        self.running.progress.send_modify(|progress| progress.log_lines = last.number);
-                    }
-                    return;
+            match self.append(&lines, may_be_there).await {
+                Ok(None) => return,
+                Ok(Some(last)) => {
+                    self.written = last;
+                    return self.running.progress.send_modify(|progress| progress.log_lines = last);
                 }
                 Err(error) if error.may_pass() && Instant::now() < give_up => sleep(RETRY_EVERY).await,
                 Err(error) => {
@@ -124,6 +127,20 @@ impl Writer {
                     return;
                 }
             }
+            may_be_there = true;
         }
+    }
+
+    /// Adds lines; answers with the last one's number, or none if the build has ended.
+    async fn append(&self, lines: &[Line], may_be_there: bool) -> Result<Option<u64>, StoreError> {
+        if may_be_there {
+            // It may have been the answer that was lost, and nobody else writes to this log.
+            let there = self.store.log(self.build, self.written, lines.len()).await?;
+            if let Some(last) = there.last() {
+                return Ok(Some(last.number));
+            }
+        }
+        let written = self.store.append_log(self.build, lines.to_vec()).await?;
+        Ok(written.last().map(|last| last.number))
     }
 }

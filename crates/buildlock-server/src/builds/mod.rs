@@ -156,7 +156,7 @@ impl Builds {
             pruning,
         };
         let inner = Arc::new(inner);
-        if inner.store.shared().is_some() {
+        if inner.store.shared_builds().is_some() {
             // They end with the last handle to this.
             tokio::spawn(shared::keep_in_touch(Arc::downgrade(&inner)));
             tokio::spawn(recover::sweep(Arc::downgrade(&inner)));
@@ -210,7 +210,7 @@ impl Builds {
     pub(crate) async fn ask_to_cancel(&self, build: BuildId, by: &Holder) -> Result<(), StoreError> {
         if let Some(running) = self.running(build) {
             running.cancel_by(by);
-        } else if let Some(shared) = self.inner.store.shared() {
+        } else if let Some(shared) = self.inner.store.shared_builds() {
             shared.cancel_build(build, by).await?;
         }
         Ok(())

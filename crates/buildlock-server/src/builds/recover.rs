@@ -49,7 +49,7 @@ impl Builds {
         let store = &self.inner.store;
         let longest_lease = self.inner.operations.values().map(|operation| operation.ttl).max().unwrap_or_default();
         let ended = store.builds_ended_within(longest_lease.get(), ENDED_AT_MOST).await?;
-        let Some(shared) = store.shared() else { return self.recover_alone(ended).await };
+        let Some(shared) = store.shared_builds() else { return self.recover_alone(ended).await };
         // Another server may have said so while nobody could see to this machine's processes.
         let lost: Vec<_> =
             ended.iter().filter(|build| build.status == BuildStatus::Lost).map(|build| build.id).collect();
@@ -98,7 +98,7 @@ pub(super) async fn sweep(builds: Weak<Inner>) {
         ticks.tick().await;
         let Some(inner) = builds.upgrade() else { return };
         let builds = Builds { inner };
-        let Some(shared) = builds.inner.store.shared() else { return };
+        let Some(shared) = builds.inner.store.shared_builds() else { return };
         match sweep.look(&builds, shared).await {
             Ok(()) => {}
             Err(StoreError::Closed) => return,

@@ -73,7 +73,7 @@ impl Elsewhere {
 impl Builds {
     /// How far a build is that another server runs; none if nobody does, as far as is known.
     pub(super) async fn elsewhere(&self, build: BuildId) -> Result<Option<watch::Receiver<Progress>>, StoreError> {
-        if self.inner.store.shared().is_none() {
+        if self.inner.store.shared_builds().is_none() {
             return Ok(None);
         }
         let known = self.inner.store.build(build).await?;
@@ -115,7 +115,7 @@ pub(super) async fn keep_in_touch(builds: Weak<Inner>) {
         ticks.tick().await;
         let Some(inner) = builds.upgrade() else { return };
         let builds = Builds { inner };
-        let Some(shared) = builds.inner.store.shared() else { return };
+        let Some(shared) = builds.inner.store.shared_builds() else { return };
         let (kept, learnt) = tokio::join!(builds.keep(shared), builds.learn(shared));
         match kept.and(learnt) {
             Ok(()) => is_away = false,
