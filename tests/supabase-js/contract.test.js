@@ -4,8 +4,11 @@
 // crates/buildlock/tests/supabase_js.rs starts the database and the server, and tells where they are.
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { createClient } from "@supabase/supabase-js";
+import ts from "typescript";
 
 const { API_URL, JWT_SECRET, ANA, BO, PROJECT } = process.env;
 
@@ -143,4 +146,63 @@ test("nonsense is named", async () => {
 test("the schema buildlock is not served", async () => {
   const { error } = await service.schema("buildlock").from("locks").select();
   assert.ok(error, "the lock's tables were read");
+});
+
+/** The TypeScript of docs/supabase.md, checked, and made into modules beside this one, where supabase-js is found. */
+async function documented() {
+  const text = readFileSync(new URL("../../docs/supabase.md", import.meta.url), "utf8");
+  const blocks = [...text.matchAll(/```ts\n(.*?)```/gs)].map((match) => match[1]);
+  const folder = mkdtempSync(join(import.meta.dirname, "documented-"));
+  try {
+    const files = ["lock", "route", "force"].map((name, index) => {
+      writeFileSync(join(folder, `${name}.ts`), blocks[index]);
+      return join(folder, `${name}.ts`);
+    });
+    assert.equal(blocks.length, files.length);
+    const options = {
+      strict: true,
+      target: ts.ScriptTarget.ES2022,
+      module: ts.ModuleKind.NodeNext,
+      moduleResolution: ts.ModuleResolutionKind.NodeNext,
+      lib: ["lib.es2022.d.ts", "lib.dom.d.ts"],
+      skipLibCheck: true,
+      types: [],
+    };
+    writeFileSync(join(folder, "env.d.ts"), "declare const process: { env: Record<string, string | undefined> };");
+    writeFileSync(join(folder, "package.json"), '{ "type": "module" }');
+    const program = ts.createProgram([...files, join(folder, "env.d.ts")], options);
+    const { diagnostics } = program.emit();
+    const problems = [...ts.getPreEmitDiagnostics(program), ...diagnostics];
+    const messages = problems.map((problem) => ts.flattenDiagnosticMessageText(problem.messageText, "\n"));
+    assert.deepEqual(messages, []);
+    const [lock, force] = await Promise.all([import(join(folder, "lock.js")), import(join(folder, "force.js"))]);
+    return { ...lock, ...force };
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+test("what the documentation shows", async () => {
+  const { withProjectLock, locked, forceUnlock } = await documented();
+  const made = await withProjectLock(ana, PROJECT, "generate", async (lease, signal) => {
+    assert.equal(signal.aborted, false);
+    const again = withProjectLock(ana, PROJECT, "edit", async () => assert.fail("two at once"));
+    const error = await again.then(() => null, (error) => error);
+    assert.equal(error.code, "PROJECT_LOCKED");
+    const answer = locked(error);
+    assert.equal(answer.status, 409);
+    assert.equal(answer.headers.get("retry-after"), "30");
+    assert.equal((await answer.json()).lock.holder, ANA);
+    return lease.token;
+  });
+  assert.equal(typeof made, "number");
+  assert.equal(await got(ana.rpc("is_project_locked", project)), false);
+  await assert.rejects(
+    withProjectLock(ana, PROJECT, "generate", async () => {
+      await forceUnlock(ana, PROJECT, "it hangs");
+      throw new Error("the build failed");
+    }),
+    /the build failed/,
+  );
+  assert.equal(await got(ana.rpc("is_project_locked", project)), false);
 });

@@ -123,3 +123,64 @@ async fn a_migration_that_is_interrupted_changes_nothing() {
     assert!(!is_there(&pg, "to_regnamespace('buildlock')").await);
     await_that("it is gone", || sandbox.processes().is_empty());
 }
+
+/// As much of Supabase's own command as the documentation uses: what was not applied yet is applied, in order.
+const SUPABASE: &str = r#"#!/bin/sh
+set -eu
+[ "$*" = "db push" ]
+for file in supabase/migrations/*.sql; do
+  grep -qxF "$file" applied 2>/dev/null && continue
+  psql "$DATABASE_URL" -qX -v ON_ERROR_STOP=1 -f "$file" >/dev/null
+  echo "$file" >>applied
+done
+"#;
+
+/// Every command and statement of docs/supabase.md, in order; its TypeScript is tried by tests/supabase-js.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_documentation_for_supabase_tells_to_do_works() {
+    let pg = platform().await;
+    pg.run(
+        "insert into auth.users (id, email, raw_app_meta_data)
+         values ('11111111-1111-4111-8111-111111111111', 'ops@example.com', '{}');
+         insert into public.projects
+         values ('aaaaaaaa-0000-4000-8000-000000000001', '11111111-1111-4111-8111-111111111111')",
+    )
+    .await;
+    let sandbox = Sandbox::new();
+    let url = pg.url_as("postgres");
+    let folder = sandbox.path();
+    std::fs::write(folder.join("supabase.sh"), SUPABASE).unwrap();
+    let shell = |script: &str| {
+        let script = format!("set -eu; supabase() {{ sh supabase.sh \"$@\"; }}\n{script}");
+        let output = sandbox.program("bash").args(["-c", &script]).env("DATABASE_URL", &url).output().unwrap();
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/supabase.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    let postgres = pg.client_as("postgres").await;
+    let (mut commands, mut statements) = (0, 0);
+    for block in document.split("```").skip(1).step_by(2) {
+        let (kind, block) = block.split_once('\n').unwrap();
+        match kind {
+            "sh" => {
+                shell(block);
+                commands += 1;
+            }
+            "sql" => {
+                if block.contains("set build_status = 'idle'") {
+                    let lock = "select public.lock_project('aaaaaaaa-0000-4000-8000-000000000001', holder => 'worker')";
+                    postgres.execute(lock, &[]).await.unwrap();
+                }
+                postgres.batch_execute(block).await.unwrap_or_else(|error| panic!("{block}: {error:?}"));
+                statements += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((commands, statements), (3, 4), "a block was left out");
+    let kinds = "select string_agg(kind, ' ' order by id) from buildlock.events";
+    let kinds: String = postgres.query_one(kinds, &[]).await.unwrap().get(0);
+    assert_eq!(kinds, "granted freed_by_hand");
+    shell("supabase db push");
+    assert!(!is_there(&pg, "to_regnamespace('buildlock')").await);
+}
