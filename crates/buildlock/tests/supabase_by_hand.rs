@@ -269,3 +269,33 @@ async fn updates_by_hand_and_locks_do_not_end_each_other() {
     let held = "select count(*)::text from buildlock.locks where token is not null";
     assert_eq!(platform.value(held).await.as_deref(), Some("0"));
 }
+
+/// Rule 8, for all others.
+#[tokio::test]
+async fn a_transaction_that_keeps_a_row_holds_up_that_project_only() {
+    let platform = Platform::new(DefaultPrivileges::New).await;
+    let (busy, sweeper) = (platform.pg.client_as("postgres").await, platform.pg.client_as("postgres").await);
+    lock(&platform, ANAS_PROJECT).await;
+    lock(&platform, BOS_PROJECT).await;
+    busy.batch_execute(&format!("begin; update public.projects set name = 'x' where id = '{ANAS_PROJECT}'"))
+        .await
+        .unwrap();
+    platform.let_expire(ANAS_PROJECT).await;
+    platform.let_expire(BOS_PROJECT).await;
+    let sweep = async || -> Option<i64> {
+        sweeper.batch_execute("set statement_timeout = '10s'").await.unwrap();
+        sweeper.query_one("select buildlock.settle_due(null, 100)", &[]).await.unwrap().get(0)
+    };
+    let again = sweep().await;
+    assert_eq!(again, Some(100), "it looks again soon");
+    assert_eq!(platform.row(BOS_PROJECT).await.0, "idle");
+    assert_eq!(platform.row(ANAS_PROJECT).await.0, "processing");
+    // Nor does a caller wait.
+    let call =
+        platform.rpc(&Caller::user(ANA), "lock_project", json!({ "project_id": ANAS_PROJECT })).await.unwrap_err();
+    assert_eq!((call.status, call.code.as_str()), (503, "STORE_UNAVAILABLE"));
+    busy.batch_execute("commit").await.unwrap();
+    assert_eq!(sweep().await, None);
+    assert_eq!(platform.row(ANAS_PROJECT).await.0, "idle");
+    assert_eq!(platform.history(ANAS_PROJECT).await, ["granted", "expired"]);
+}

@@ -165,7 +165,7 @@ begin
     else '{text}'
   end;
 
-  execute replace(replace(replace(replace(replace($functions$
+  execute replace(replace(replace(replace(replace(replace($functions$
     create or replace function buildlock.is_adopted()
     returns boolean
     language plpgsql
@@ -185,6 +185,18 @@ begin
         from {table} as adopted
         where adopted.id = {owner's id}
       );
+    end
+    $$;
+
+    create or replace function buildlock.take_adopted(project text)
+    returns boolean
+    language plpgsql
+    volatile
+    set search_path = ''
+    as $$
+    begin
+      perform from {table} as adopted where adopted.id = {taken id} for no key update skip locked;
+      return found or not exists (select from {table} as adopted where adopted.id = {taken id});
     end
     $$;
 
@@ -351,7 +363,8 @@ begin
       'Trigger: rows that are truncated take their locks with them, on record.';
   $functions$, '{table}', table_name), '{owner}', quote_ident(owner_name)), '{type}', holder_type),
     '{owner''s id}', replace(id_of, '{text}', 'adopted_owner.project')),
-    '{changed id}', replace(id_of, '{text}', 'project_changed.project'));
+    '{changed id}', replace(id_of, '{text}', 'project_changed.project')),
+    '{taken id}', replace(id_of, '{text}', 'take_adopted.project'));
 
   update buildlock.adoption
   set (table_schema, table_name, owner_column, project_type) = (

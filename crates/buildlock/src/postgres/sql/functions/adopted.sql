@@ -37,3 +37,15 @@ as 'begin end';
 
 comment on function buildlock.project_changed(text, text, bigint) is
   'Brings the adopted table''s row in line with the lock, after buildlock.locks was written. No holder: idle.';
+
+-- buildlock.take_adopted(project) returns boolean
+-- Locks the adopted table's row, for who must not wait for it; false: somebody else has it in hand.
+create or replace function buildlock.take_adopted(project text)
+returns boolean
+language sql
+volatile
+set search_path = ''
+as 'select true';
+
+comment on function buildlock.take_adopted(text) is
+  'Locks the adopted table''s row, for who must not wait for it; false: somebody else has it in hand.';

@@ -30,7 +30,10 @@ begin
     skip locked
   ) as locked;
   for place in 1 .. coalesce(cardinality(due), 0) loop
-    perform buildlock.decide(at_ms, due[place], 'settle', null, null, null, null, null, null, null, null);
+    -- Its row in an adopted table may be in the hands of a transaction of the platform's own.
+    if not buildlock.is_adopted() or buildlock.take_adopted(due[place]) then
+      perform buildlock.decide(at_ms, due[place], 'settle', null, null, null, null, null, null, null, null);
+    end if;
   end loop;
   pruned := buildlock.prune(now_ms, at_most);
   if cardinality(due) = at_most or pruned = at_most then
