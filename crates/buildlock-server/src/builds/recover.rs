@@ -26,8 +26,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// ended.
 const SEEN_FOR: Duration = Duration::from_millis(400);
 
-/// The same when the store was away a moment ago, and other servers may not have found it again yet.
-const SEEN_FOR_AFTER_OUTAGE: Duration = Duration::from_secs(5);
+/// The same when the store was away a moment ago: other servers may not have found it again yet.
+const SEEN_FOR_AFTER_OUTAGE: Duration = Duration::from_secs(3);
+
+/// When no look came to an end for so long, the store was away, or this server stood still.
+const OUTAGE: Duration = Duration::from_millis(1_500);
 
 /// A moment ago.
 const OUTAGE_COUNTS_FOR: Duration = Duration::from_secs(10);
@@ -93,20 +96,20 @@ impl Builds {
 pub(super) async fn sweep(builds: Weak<Inner>) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut sweep = Sweep { seen: HashMap::new(), failed_at: None, leases_looked_at: None };
+    let mut sweep = Sweep { seen: HashMap::new(), looked_at: Instant::now(), outage_at: None, leases_looked_at: None };
+    let mut is_away = false;
     loop {
         ticks.tick().await;
         let Some(inner) = builds.upgrade() else { return };
         let builds = Builds { inner };
         let Some(shared) = builds.inner.store.shared_builds() else { return };
         match sweep.look(&builds, shared).await {
-            Ok(()) => {}
+            Ok(()) => is_away = false,
             Err(StoreError::Closed) => return,
             Err(error) => {
-                if !sweep.was_away() {
+                if !std::mem::replace(&mut is_away, true) {
                     tracing::warn!(%error, "cannot look for builds that were left behind");
                 }
-                sweep.failed_at = Some(Instant::now());
             }
         }
     }
@@ -116,19 +119,28 @@ pub(super) async fn sweep(builds: Weak<Inner>) {
 struct Sweep {
     /// The builds that are abandoned, and since when that was seen.
     seen: HashMap<BuildId, Instant>,
-    failed_at: Option<Instant>,
+    /// When the store last answered.
+    looked_at: Instant,
+    /// When it was last found again after an outage.
+    outage_at: Option<Instant>,
     leases_looked_at: Option<Instant>,
 }
 
 impl Sweep {
-    fn was_away(&self) -> bool {
-        self.failed_at.is_some_and(|at| at.elapsed() < OUTAGE_COUNTS_FOR)
+    /// How long a build must have been seen abandoned, as of a look that the store has just answered.
+    fn seen_for(&mut self, now: Instant) -> Duration {
+        if now.duration_since(self.looked_at) >= OUTAGE {
+            self.outage_at = Some(now);
+        }
+        self.looked_at = now;
+        let is_after_outage = self.outage_at.is_some_and(|at| now.duration_since(at) < OUTAGE_COUNTS_FOR);
+        if is_after_outage { SEEN_FOR_AFTER_OUTAGE } else { SEEN_FOR }
     }
 
     async fn look(&mut self, builds: &Builds, shared: &dyn SharedBuilds) -> Result<(), StoreError> {
         let abandoned = shared.abandoned_builds().await?;
         let now = Instant::now();
-        let seen_for = if self.was_away() { SEEN_FOR_AFTER_OUTAGE } else { SEEN_FOR };
+        let seen_for = self.seen_for(now);
         let seen_before = std::mem::take(&mut self.seen);
         for AbandonedBuild { build, server } in abandoned {
             let since = seen_before.get(&build).copied().unwrap_or(now);
