@@ -131,6 +131,7 @@ impl Sweep {
     fn seen_for(&mut self, now: Instant) -> Duration {
         if now.duration_since(self.looked_at) >= OUTAGE {
             self.outage_at = Some(now);
+            self.seen.clear();
         }
         self.looked_at = now;
         let is_after_outage = self.outage_at.is_some_and(|at| now.duration_since(at) < OUTAGE_COUNTS_FOR);
