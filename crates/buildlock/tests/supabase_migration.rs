@@ -401,6 +401,47 @@ async fn what_cannot_be_applied_changes_nothing_and_says_why() {
     }
 }
 
+/// The tables' migrations, in order.
+fn tables() -> Vec<String> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/postgres/sql");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let is_numbered = |path: &std::path::PathBuf| path.file_name().unwrap().as_encoded_bytes()[0].is_ascii_digit();
+    let mut files: Vec<_> = files.filter(is_numbered).collect();
+    files.sort();
+    files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn every_earlier_version_is_brought_up_to_date_with_what_is_in_it() {
+    let tables = tables();
+    let newest = u32::try_from(tables.len()).unwrap();
+    for version in 1..newest {
+        let pg = TestPg::empty().await;
+        let client = pg.client().await;
+        for migration in tables.iter().take(version as usize) {
+            client.batch_execute(migration).await.unwrap();
+        }
+        let held = format!(
+            "insert into buildlock.store (version) values ({version});
+             insert into buildlock.locks (project, owner, holder, acquired_at, token, request, operation, message, ttl_ms,
+                                          expires_at, due_at, first_event, last_event)
+             select 'site', 'ana', 'ana', now, 7, gen_random_uuid(), 'edit', '', 600000, now + 600000, now + 600000, 7, 7
+             from floor(extract(epoch from now()) * 1000) as now;
+             select setval('buildlock.numbers', 7)"
+        );
+        client.batch_execute(&held).await.unwrap();
+        let migrated = postgres::migrate(&pg.url(), None).await.unwrap();
+        assert_eq!((migrated.from, migrated.to), (version, newest));
+        assert_eq!(text(&client, "select holder from public.verify_project_lock('site', 7)").await, "ana");
+        assert_eq!(text(&client, "select how from public.unlock_project('site', 7)").await, "unlocked");
+        let fresh = TestPg::fresh().await;
+        let columns = "select string_agg(format('%s.%s %s', table_name, column_name, data_type), ' '
+                                         order by table_name, ordinal_position)
+                       from information_schema.columns where table_schema = 'buildlock'";
+        assert_eq!(text(&client, columns).await, text(&fresh.client().await, columns).await);
+    }
+}
+
 #[tokio::test]
 async fn a_newer_versions_tables_are_left_alone() {
     let pg = TestPg::empty().await;

@@ -305,7 +305,10 @@ begin
     set search_path = ''
     as $$
     begin
-      perform buildlock.free_by_hand(new.id::text);
+      -- buildlock's own unlock has ended the lease by now.
+      if exists (select from buildlock.locks where locks.project = new.id::text and locks.token is not null) then
+        perform buildlock.free_by_hand(new.id::text);
+      end if;
       return null;
     end
     $$;
@@ -372,6 +375,7 @@ begin
     from pg_catalog.pg_class
       join pg_catalog.pg_namespace on pg_namespace.oid = pg_class.relnamespace
     where pg_class.oid = adopted
-  );
+  )
+  where id;
 end
 $adopt$;

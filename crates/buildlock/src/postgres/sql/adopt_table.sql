@@ -160,6 +160,6 @@ begin
     execute function buildlock.projects_truncated();
   $triggers$, adopted, current_user, adoption.owner_column);
 
-  update buildlock.adoption set added_columns = added_columns || missing;
+  update buildlock.adoption set added_columns = added_columns || missing where id;
 end
 $adopt_table$;

@@ -11,6 +11,9 @@ do $version$
 declare
   version integer;
 begin
+  if current_setting('server_version_num')::integer < 140000 then
+    raise exception 'this is PostgreSQL %, and buildlock needs 14 or newer', current_setting('server_version');
+  end if;
   if to_regclass('buildlock.store') is not null then
     select store.version into version from buildlock.store;
   elsif to_regnamespace('buildlock') is not null then
