@@ -175,6 +175,18 @@ pub struct Retention {
     pub max_events: Option<u64>,
 }
 
+impl fmt::Display for Retention {
+    /// As the rest of a sentence on events.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.max_age.map(|age| age.as_secs() / 86_400), self.max_events) {
+            (None, None) => f.write_str("all are kept"),
+            (Some(days), None) => write!(f, "kept for {days} days"),
+            (None, Some(count)) => write!(f, "the last {count} are kept"),
+            (Some(days), Some(count)) => write!(f, "kept for {days} days, at most {count}"),
+        }
+    }
+}
+
 /// One thing that a checkup looked at.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]

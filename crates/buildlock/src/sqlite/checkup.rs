@@ -41,12 +41,6 @@ pub(super) fn checkup(
     let (running, finished, log_bytes) = connection.query_row(include_str!("sql/count_builds.sql"), [], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
     })?;
-    let kept = match (retention.max_age, retention.max_events) {
-        (None, None) => "all are kept".to_owned(),
-        (Some(age), None) => format!("kept for {} days", age.as_secs() / 86_400),
-        (None, Some(count)) => format!("the last {count} are kept"),
-        (Some(age), Some(count)) => format!("kept for {} days, at most {count}", age.as_secs() / 86_400),
-    };
     Ok(vec![
         Finding::good("sqlite", format!("version {}", rusqlite::version())),
         integrity,
@@ -70,7 +64,7 @@ pub(super) fn checkup(
                 "they are freed as soon as one asks for them; nothing needs to be done",
             )
         },
-        Finding::good("history", format!("{events} events; {kept}")),
+        Finding::good("history", format!("{events} events; {retention}")),
         Finding::good(
             "builds",
             format!("{running} running, {finished} finished; their logs have {} KiB", log_bytes >> 10),
