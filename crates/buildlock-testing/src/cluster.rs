@@ -56,6 +56,14 @@ impl TestCluster {
 
     /// Starts a cluster that goes on for so long after its last user has gone.
     pub(crate) fn start_for(options: &ClusterOptions, linger: Duration) -> Self {
+        let cluster = Self::place(linger, options.tcp_port.unwrap_or(PORT));
+        cluster.initialize(options);
+        cluster.start_again();
+        cluster
+    }
+
+    /// A folder for a cluster, with somebody who ends the cluster when its users have gone.
+    pub(crate) fn place(linger: Duration, port: u16) -> Self {
         let folder = tempfile::Builder::new().prefix("buildlock-pg-").tempdir().unwrap().keep();
         give(&folder);
         let users = folder.join(USERS);
@@ -66,10 +74,7 @@ impl TestCluster {
         // As the leader of a group, setsid leaves a session of its own behind and ends.
         keeper.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         assert!(keeper.status().unwrap().success(), "setsid failed");
-        let cluster = Self { folder, port: options.tcp_port.unwrap_or(PORT), _user: user };
-        cluster.initialize(options);
-        cluster.start_again();
-        cluster
+        Self { folder, port, _user: user }
     }
 
     /// Uses a cluster that another process has started; none if it is about to end.
@@ -168,7 +173,7 @@ impl TestCluster {
         }
     }
 
-    fn control(&self, verb: &str, arguments: &[&str]) {
+    pub(crate) fn control(&self, verb: &str, arguments: &[&str]) {
         run(&mut self.command(verb, arguments));
     }
 
@@ -187,7 +192,7 @@ fn use_it(folder: &Path) -> Option<File> {
     folder.join(USERS).exists().then_some(user)
 }
 
-fn append(path: &Path, text: &str) {
+pub(crate) fn append(path: &Path, text: &str) {
     let before = fs::read_to_string(path).unwrap();
     fs::write(path, before + text).unwrap();
 }

@@ -10,6 +10,7 @@ mod database;
 mod pooler;
 mod programs;
 mod shared;
+mod standby;
 
 pub use cluster::{ClusterOptions, TestCluster};
 pub use database::TestPg;

@@ -1,6 +1,6 @@
 //! Every test has a database of its own, whatever it needs in it.
 
-use buildlock_testing::{ClusterOptions, TestCluster, TestPg};
+use buildlock_testing::{ClusterOptions, SUPERUSER, TestCluster, TestPg};
 
 #[tokio::test]
 async fn a_fresh_database_has_the_schema_and_is_alone() {
@@ -55,4 +55,24 @@ async fn a_cluster_that_was_killed_starts_again_with_what_was_committed() {
     cluster.stop();
     cluster.start_again();
     database.client().await;
+}
+
+#[tokio::test]
+async fn a_standby_that_takes_over_has_all_that_was_committed() {
+    let primary = TestCluster::start(&ClusterOptions { is_durable: true, ..ClusterOptions::default() });
+    let database = primary.fresh().await;
+    let standby = primary.standby().await;
+    database.run("create table kept (number int)").await;
+    let client = database.client().await;
+    for number in 0..100_i32 {
+        client.execute("insert into kept values ($1)", &[&number]).await.unwrap();
+    }
+    primary.kill();
+    standby.promote();
+    let (client, connection) =
+        tokio_postgres::connect(&standby.url(SUPERUSER, database.name()), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let kept: i64 = client.query_one("select count(*) from kept", &[]).await.unwrap().get(0);
+    assert_eq!(kept, 100);
+    client.execute("insert into kept values (100)", &[]).await.unwrap();
 }

@@ -1,6 +1,7 @@
 //! A database's URL: what it says, and what of it may be shown.
 
 use std::env;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio_postgres::Config;
@@ -62,6 +63,16 @@ impl Address {
         let plain = if rest.is_empty() { base.to_owned() } else { format!("{base}?{}", rest.join("&")) };
         let mut config: Config = plain.parse().map_err(|error| bad(reason(&error)))?;
         known.complete(&mut config)
+    }
+}
+
+impl Address {
+    /// Whether all that is sent stays on this machine.
+    pub(super) fn is_local(&self) -> bool {
+        self.config.get_hosts().iter().all(|host| match host {
+            Host::Unix(_) => true,
+            Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
+        })
     }
 }
 

@@ -24,7 +24,10 @@ pub(super) enum Verify {
 
 /// How TLS is spoken.
 #[derive(Clone)]
-pub(super) struct Tls(Arc<ClientConfig>);
+pub(super) struct Tls {
+    config: Arc<ClientConfig>,
+    verify: Verify,
+}
 
 impl Tls {
     /// `root` is a file of certificates in PEM, or `system`; none: the system's.
@@ -44,11 +47,17 @@ impl Tls {
             Some(checks) if verify == Verify::Host => checks,
             checks => Arc::new(AnyHost { checks, provider }),
         };
-        Ok(Self(Arc::new(config.with_custom_certificate_verifier(verifier).with_no_client_auth())))
+        let config = Arc::new(config.with_custom_certificate_verifier(verifier).with_no_client_auth());
+        Ok(Self { config, verify })
+    }
+
+    /// Whether nobody else can be at the other end.
+    pub(super) fn checks_host(&self) -> bool {
+        self.verify == Verify::Host
     }
 
     pub(super) fn connector(&self) -> MakeRustlsConnect {
-        MakeRustlsConnect::new(ClientConfig::clone(&self.0))
+        MakeRustlsConnect::new(ClientConfig::clone(&self.config))
     }
 }
 

@@ -37,7 +37,9 @@ pub(super) async fn look(client: &Client) -> Found {
         ),
     };
     let retention = Retention {
-        max_age: row.try_get::<_, Option<i64>>("keep_events_ms")?.map(|ms| std::time::Duration::from_millis(ms.unsigned_abs())),
+        max_age: row
+            .try_get::<_, Option<i64>>("keep_events_ms")?
+            .map(|ms| std::time::Duration::from_millis(ms.unsigned_abs())),
         max_events: row.try_get::<_, Option<i64>>("keep_events_count")?.map(i64::unsigned_abs),
     };
     let bytes = number("event_bytes")?;
@@ -67,7 +69,9 @@ pub(super) async fn look_at_transactions(client: &Client) -> Found {
     let idle = if oldest.try_get("is_idle")? { " and does nothing" } else { "" };
     Ok(vec![Finding::warning(
         "transactions",
-        format!("{who} has one open for {minutes} min{idle}: space is not freed, and followers of events may have to wait for it"),
+        format!(
+            "{who} has one open for {minutes} min{idle}: space is not freed, and followers of events may have to wait for it"
+        ),
         "end it: select pg_terminate_backend(PID), or rollback prepared; and set idle_in_transaction_session_timeout",
     )])
 }

@@ -14,10 +14,11 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, Row};
 
+use super::PostgresStore;
 use super::address::Address;
 use super::trouble::said;
 use crate::StoreError;
-use crate::store::Finding;
+use crate::store::{Finding, Verdict};
 
 /// How long one look may take: a large adopted table is read whole.
 const LOOK_WITHIN: Duration = Duration::from_secs(60);
@@ -35,6 +36,12 @@ pub async fn checkup(url: &str) -> Result<Vec<Finding>, StoreError> {
     Ok(look_over(&Address::parse(url)?).await)
 }
 
+impl PostgresStore {
+    pub(super) async fn look_over(&self) -> Result<Vec<Finding>, StoreError> {
+        Ok(look_over(&self.shared().address).await)
+    }
+}
+
 /// What was found.
 type Found = Result<Vec<Finding>, Problem>;
 
@@ -47,7 +54,7 @@ impl From<tokio_postgres::Error> for Problem {
     }
 }
 
-pub(super) async fn look_over(address: &Address) -> Vec<Finding> {
+async fn look_over(address: &Address) -> Vec<Finding> {
     let probe = match Probe::connect(address).await {
         Ok(probe) => probe,
         Err(problem) => {
@@ -61,7 +68,7 @@ pub(super) async fn look_over(address: &Address) -> Vec<Finding> {
     findings.extend(look("standbys", server::look_at_standbys(client)).await);
     findings.extend(look("transactions", locks::look_at_transactions(client)).await);
     let tables = look("tables", schema::look(client)).await;
-    let are_usable = tables.iter().all(|finding| finding.verdict == crate::Verdict::Good);
+    let are_usable = tables.iter().all(|finding| finding.verdict == Verdict::Good);
     findings.extend(tables);
     if are_usable {
         findings.extend(look("functions", schema::look_at_functions(client)).await);

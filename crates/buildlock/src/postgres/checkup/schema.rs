@@ -33,13 +33,17 @@ pub(super) async fn look(client: &Client) -> Found {
     let version: i32 = one_row(client, "select version from buildlock.store").await?.try_get(0)?;
     let version = version.unsigned_abs();
     Ok(vec![match version.cmp(&VERSION) {
-        std::cmp::Ordering::Equal => Finding::good(what, format!("version {version}, the newest that this program knows")),
+        std::cmp::Ordering::Equal => {
+            Finding::good(what, format!("version {version}, the newest that this program knows"))
+        }
         std::cmp::Ordering::Less => {
             Finding::bad(what, format!("version {version}; this program needs {VERSION}"), MIGRATE)
         }
-        std::cmp::Ordering::Greater => {
-            Finding::bad(what, format!("version {version}; this program knows up to {VERSION}"), "use a newer buildlock")
-        }
+        std::cmp::Ordering::Greater => Finding::bad(
+            what,
+            format!("version {version}; this program knows up to {VERSION}"),
+            "use a newer buildlock",
+        ),
     }])
 }
 
@@ -100,7 +104,10 @@ pub(super) async fn look_at_rights(client: &Client) -> Found {
     let problems: BTreeSet<String> = rows.iter().map(|row| row.try_get("problem")).collect::<Result<_, _>>()?;
     let problems: BTreeSet<_> = problems.iter().map(String::as_str).collect();
     Ok(vec![if problems.is_empty() {
-        Finding::good("rights", "the schema buildlock is its owner's alone; users and services have the functions in public")
+        Finding::good(
+            "rights",
+            "the schema buildlock is its owner's alone; users and services have the functions in public",
+        )
     } else {
         Finding::bad("rights", some(&problems), "buildlock migrate says again who may what")
     }])
@@ -119,7 +126,8 @@ pub(super) async fn look_at_adopted(client: &Client) -> Found {
     }
     let triggers: i64 = row.try_get("triggers")?;
     if triggers < TRIGGERS {
-        let detail = format!("{name} has {triggers} of its {TRIGGERS} triggers enabled: its columns may be written by anybody");
+        let detail =
+            format!("{name} has {triggers} of its {TRIGGERS} triggers enabled: its columns may be written by anybody");
         let advice = "buildlock migrate puts them back; alter table … enable trigger all, if one is disabled";
         return Ok(vec![Finding::bad(what, detail, advice)]);
     }

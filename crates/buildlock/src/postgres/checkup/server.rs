@@ -30,7 +30,12 @@ pub(super) async fn look(client: &Client, address: &Address) -> Found {
         version(&text("version")?, row.try_get("version_number")?),
         durability(&text("fsync")?, &text("full_page_writes")?, &text("synchronous_commit")?),
         clock(row.try_get::<_, i64>("now_ms")? - (asked_ms + answered_ms) / 2, (answered_ms - asked_ms) / 2),
-        room(row.try_get("connections_allowed")?, row.try_get("connections_used")?, row.try_get("connections_of_user")?, address.connections),
+        room(
+            row.try_get("connections_allowed")?,
+            row.try_get("connections_used")?,
+            row.try_get("connections_of_user")?,
+            address.connections,
+        ),
     ];
     if row.try_get("is_standby")? {
         findings.push(Finding::bad(
@@ -86,7 +91,9 @@ fn connection(address: &Address, user: &str, database: &str, tls: Option<String>
         }
         Some(tls) => Finding::warning(
             "connection",
-            format!("{at}, with {tls}; whoever is in between could be the server, since its certificate is not checked"),
+            format!(
+                "{at}, with {tls}; whoever is in between could be the server, since its certificate is not checked"
+            ),
             "add sslmode=verify-full to the URL, and sslrootcert=FILE if its authority is your own",
         ),
         None if address.is_local() => Finding::good("connection", format!("{at}, on this machine")),
@@ -116,7 +123,9 @@ fn durability(fsync: &str, full_page_writes: &str, synchronous_commit: &str) -> 
     if fsync == "off" || full_page_writes == "off" {
         return Finding::bad(
             what,
-            format!("fsync is {fsync}, full_page_writes {full_page_writes}: after a power cut, locks that were granted may be free (rule 12)"),
+            format!(
+                "fsync is {fsync}, full_page_writes {full_page_writes}: after a power cut, locks that were granted may be free (rule 12)"
+            ),
             "set both to on in postgresql.conf, and reload",
         );
     }
@@ -132,7 +141,10 @@ fn durability(fsync: &str, full_page_writes: &str, synchronous_commit: &str) -> 
 
 fn clock(ahead_ms: i64, doubt_ms: i64) -> Finding {
     if ahead_ms.abs() <= CLOCK_MS + doubt_ms {
-        return Finding::good("clock", format!("the database's and this machine's agree, within {} ms", ahead_ms.abs().max(doubt_ms)));
+        return Finding::good(
+            "clock",
+            format!("the database's and this machine's agree, within {} ms", ahead_ms.abs().max(doubt_ms)),
+        );
     }
     let way = if ahead_ms > 0 { "ahead of" } else { "behind" };
     Finding::warning(
@@ -148,7 +160,11 @@ fn room(allowed: i64, used: i64, of_user: Option<i64>, wanted: usize) -> Finding
     let wanted = wanted as i64 + 2;
     let detail = format!("{used} of {allowed} are taken; each server takes up to {wanted}");
     if allowed - used < wanted {
-        return Finding::warning("connections", detail, "raise max_connections, use a pooler, or set connection_limit in the URL");
+        return Finding::warning(
+            "connections",
+            detail,
+            "raise max_connections, use a pooler, or set connection_limit in the URL",
+        );
     }
     Finding::good("connections", detail)
 }
@@ -169,13 +185,19 @@ pub(super) async fn look_at_standbys(client: &Client) -> Found {
         ),
         (_, _, false) if !waits_for_them => Finding::bad(
             what,
-            format!("synchronous_commit is {waits}: a commit does not wait for the standby, and a failover loses locks that were granted"),
+            format!(
+                "synchronous_commit is {waits}: a commit does not wait for the standby, and a failover loses locks that were granted"
+            ),
             "alter role … set synchronous_commit = on, for the role in the URL",
         ),
-        (all, synchronous, false) => Finding::good(what, format!("{all} connected, of which a commit waits for {synchronous}")),
+        (all, synchronous, false) => {
+            Finding::good(what, format!("{all} connected, of which a commit waits for {synchronous}"))
+        }
         (all, _, true) => Finding::warning(
             what,
-            format!("{all} connected, and a commit waits for none: a failover may lose locks that were granted (rule 12)"),
+            format!(
+                "{all} connected, and a commit waits for none: a failover may lose locks that were granted (rule 12)"
+            ),
             "set synchronous_standby_names, if one of them is to take over",
         ),
     };
