@@ -130,6 +130,8 @@ impl Drop for TestPg {
             runtime.block_on(async {
                 let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
                 tokio::spawn(connection);
+                // A standby may have gone before.
+                client.batch_execute("set synchronous_commit = local").await?;
                 client.batch_execute(&format!("drop database {name} with (force)")).await?;
                 Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
             })

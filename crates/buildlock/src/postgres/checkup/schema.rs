@@ -115,10 +115,8 @@ pub(super) async fn look_at_rights(client: &Client) -> Found {
 
 pub(super) async fn look_at_adopted(client: &Client) -> Found {
     let what = "adopted table";
-    let row = one_row(client, include_str!("../sql/checkup/adopted.sql")).await?;
-    if !row.try_get::<_, bool>("is_adopted")? {
-        return Ok(vec![Finding::good(what, "none: any id is a project")]);
-    }
+    let rows = client.query_typed(include_str!("../sql/checkup/adopted.sql"), &[]).await?;
+    let Some(row) = rows.first() else { return Ok(vec![Finding::good(what, "none: any id is a project")]) };
     let name: String = row.try_get("name")?;
     if !row.try_get::<_, bool>("is_there")? {
         let advice = "put it back from a backup, or take buildlock out and in again: buildlock migrate --down --print";

@@ -1,12 +1,14 @@
--- The adopted table. One row.
+-- The adopted table. One row, where there is one.
 select
-  adoption.table_name is not null as is_adopted,
-  format('%I.%I', adoption.table_schema, adoption.table_name) as name,
-  to_regclass(format('%I.%I', adoption.table_schema, adoption.table_name)) is not null as is_there,
+  adopted.name,
+  to_regclass(adopted.name) is not null as is_there,
   (
     select count(*)
     from pg_trigger
-    where tgrelid = to_regclass(format('%I.%I', adoption.table_schema, adoption.table_name))
-      and tgname like 'buildlock\_%' and tgenabled in ('O', 'A')
+    where tgrelid = to_regclass(adopted.name) and tgname like 'buildlock\_%' and tgenabled in ('O', 'A')
   ) as triggers
-from buildlock.adoption
+from (
+  select format('%I.%I', table_schema, table_name) as name
+  from buildlock.adoption
+  where table_name is not null
+) as adopted
