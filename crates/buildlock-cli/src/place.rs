@@ -90,6 +90,11 @@ pub(crate) fn holder(global: &Global, store: &dyn LockStore) -> Result<Holder, F
     }
 }
 
+/// Who the user is to others over a database, which knows nobody.
+pub(crate) fn holder_of_database(global: &Global) -> Result<Holder, Failure> {
+    global.holder.clone().map_or_else(user_at_host, Ok)
+}
+
 fn user_at_host() -> Result<Holder, Failure> {
     let user = whoami::username().unwrap_or_else(|_| rustix::process::getuid().as_raw().to_string());
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();

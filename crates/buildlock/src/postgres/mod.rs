@@ -28,7 +28,7 @@ mod trouble;
 use std::fmt;
 use std::sync::Arc;
 
-pub use self::checkup::checkup;
+pub use self::checkup::{checkup, shown_url};
 use self::database::{Database, Shared};
 pub use self::migrate::{Migrated, migrate};
 pub use self::script::{Adopt, migration, removal};

@@ -42,6 +42,16 @@ impl PostgresStore {
     }
 }
 
+/// A store's URL as it may be shown: a database's without its password, and without its options.
+pub fn shown_url(url: &str) -> String {
+    let is_database = url.starts_with("postgres:") || url.starts_with("postgresql:");
+    if !is_database {
+        return url.to_owned();
+    }
+    // What cannot be read may have its password anywhere.
+    Address::parse(url).map_or_else(|_| "postgres://…".to_owned(), |address| address.shown)
+}
+
 /// What was found.
 type Found = Result<Vec<Finding>, Problem>;
 
