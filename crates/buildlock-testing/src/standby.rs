@@ -15,10 +15,18 @@ impl TestCluster {
     pub async fn standby(&self) -> Self {
         let standby = Self::place(Duration::ZERO, PORT);
         let mut copy = program("pg_basebackup");
-        copy.arg("-D").arg(standby.data()).arg("-h").arg(self.folder()).arg("-p").arg(self.port().to_string()).args(["-U", SUPERUSER]);
+        copy.arg("-D")
+            .arg(standby.data())
+            .arg("-h")
+            .arg(self.folder())
+            .arg("-p")
+            .arg(self.port().to_string())
+            .args(["-U", SUPERUSER]);
         run(copy.args(["-R", "-X", "stream", "--checkpoint=fast", "--no-sync"]).current_dir(standby.folder()));
         let folder = standby.folder().display();
-        let settings = format!("\ncluster_name = '{NAME}'\nunix_socket_directories = '{folder}'\nport = {PORT}\nlisten_addresses = ''\n");
+        let settings = format!(
+            "\ncluster_name = '{NAME}'\nunix_socket_directories = '{folder}'\nport = {PORT}\nlisten_addresses = ''\n"
+        );
         append(&standby.data().join("postgresql.conf"), &settings);
         standby.start_again();
         self.wait_for_standby().await;
