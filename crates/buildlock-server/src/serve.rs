@@ -178,7 +178,6 @@ impl Server {
         let builds = app.builds.clone();
         let drain_time = app.config.server.drain_time;
         let limits = app.limits;
-        let background = [tokio::spawn(systemd::keep_in_touch(app.clone())), tokio::spawn(metrics::keep_up())];
         let router = http::router(app.clone());
         let connections = TaskTracker::new();
         let room = Arc::new(Semaphore::new(limits.connections));
@@ -186,6 +185,7 @@ impl Server {
             jwts.prepare();
         }
         systemd::tell(NotifyState::Ready);
+        let background = [tokio::spawn(systemd::keep_in_touch(app.clone())), tokio::spawn(metrics::keep_up())];
         tracing::info!(%address, "listening");
         loop {
             let next = async {
