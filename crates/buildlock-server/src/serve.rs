@@ -1,15 +1,18 @@
 //! A server from its start to its end.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use buildlock::{KeyHash, StoreError};
+use hyper::body::Incoming;
 use hyper::server::conn::http1::{self, Parts};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use rustix::net::sockopt;
 use sd_notify::NotifyState;
 use tokio::io::AsyncWriteExt;
@@ -22,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use crate::app::{App, ServerStore};
 use crate::builds::SupervisorProgram;
 use crate::config::Config;
-use crate::http;
+use crate::http::{self, Front};
 use crate::limits::Limits;
 use crate::linger::Linger;
 use crate::operator::OPERATOR_KEY_VARIABLE;
@@ -178,7 +181,7 @@ impl Server {
         let builds = app.builds.clone();
         let drain_time = app.config.server.drain_time;
         let limits = app.limits;
-        let router = http::router(app.clone());
+        let front = http::front(app.clone());
         let connections = TaskTracker::new();
         let room = Arc::new(Semaphore::new(limits.connections));
         if let Some(jwts) = &app.auth.jwts {
@@ -200,7 +203,7 @@ impl Server {
                     None => break,
                 },
             };
-            connections.spawn(serve_connection(stream, router.clone(), limits, stop.clone(), slot));
+            connections.spawn(serve_connection(stream, front.clone(), limits, stop.clone(), slot));
         }
         systemd::tell(NotifyState::Stopping);
         drop(listener);
@@ -240,13 +243,11 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-async fn serve_connection(
-    stream: TcpStream,
-    router: axum::Router,
-    limits: Limits,
-    stop: Stop,
-    _slot: OwnedSemaphorePermit,
-) {
+async fn serve_connection(stream: TcpStream, front: Front, limits: Limits, stop: Stop, _slot: OwnedSemaphorePermit) {
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        let answer = front.clone().answer(request.map(Body::new));
+        async { Ok::<_, Infallible>(answer.await) }
+    });
     if let Err(error) = set_up(&stream) {
         tracing::debug!(%error, "a connection stays as the system has set it up");
     }
@@ -254,7 +255,7 @@ async fn serve_connection(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(READ_BUFFER_BYTES)
-        .serve_connection(TokioIo::new(Linger::new(stream)), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Linger::new(stream)), service);
     let result = tokio::select! {
         result = &mut connection => result,
         () = stop.stopping.cancelled() => {

@@ -3,13 +3,10 @@
 
 use std::net::IpAddr;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 
-use crate::app::App;
 use crate::config::ServerConfig;
 use crate::problem::Problem;
 
@@ -27,20 +24,15 @@ const SECURE: [(HeaderName, HeaderValue); 6] = [
     (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
 ];
 
-/// Lets a request pass that is small enough, meant for this server, and of no foreign page's making.
-pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
-    let mut response = match checked(&app.names, &request) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    };
-    let headers = response.headers_mut();
+/// Adds what a browser is to know of every answer.
+pub(crate) fn secure(headers: &mut HeaderMap) {
     for (name, value) in SECURE {
         headers.entry(name).or_insert(value);
     }
-    response
 }
 
-fn checked(names: &Names, request: &Request) -> Result<(), Problem> {
+/// Whether a request is small enough, meant for this server, and of no foreign page's making.
+pub(crate) fn checked(names: &Names, request: &Request) -> Result<(), Problem> {
     let size = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
     if size > MAX_HEADER_BYTES {
         return Err(Problem::headers_too_large(MAX_HEADER_BYTES));

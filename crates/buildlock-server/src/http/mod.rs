@@ -4,10 +4,10 @@ mod builds;
 pub(crate) mod clock;
 mod events;
 pub(crate) mod extract;
+mod front;
 pub(crate) mod guard;
 pub(crate) mod health;
 mod lock;
-mod observe;
 mod projects;
 pub(crate) mod sign_in;
 pub(crate) mod sse;
@@ -15,16 +15,12 @@ mod store;
 
 use std::time::Duration;
 
-use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method, header};
-use axum::middleware::{from_fn, from_fn_with_state};
-use tower::util::option_layer;
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
+pub(crate) use self::front::Front;
 use crate::app::App;
 use crate::page;
 use crate::problem::Problem;
@@ -48,20 +44,19 @@ fn api() -> OpenApiRouter<App> {
 }
 
 /// All that a server serves.
-pub(crate) fn router(app: App) -> Router {
+pub(crate) fn front(app: App) -> Front {
     let (router, description) = api().split_for_parts();
-    router
+    let routes = router
         .merge(health::description(description))
         .merge(page::routes())
         .merge(sites::routes())
         .fallback(async || Problem::no_such_route())
-        .method_not_allowed_fallback(async || Problem::method_not_allowed())
-        .layer(CatchPanicLayer::custom(observe::panicked))
-        .layer(CompressionLayer::new())
-        .layer(option_layer(other_origins(&app)))
-        .layer(from_fn_with_state(app.clone(), guard::guard))
-        .layer(from_fn(observe::observe))
-        .with_state(app)
+        .method_not_allowed_fallback(async || Problem::method_not_allowed());
+    let routes = match other_origins(&app) {
+        Some(origins) => routes.layer(origins),
+        None => routes,
+    };
+    Front::new(app.clone(), routes.with_state(app))
 }
 
 /// Lets the pages of the allowed origins read the answers. What they may change is checked in `guard.rs`.
