@@ -1,6 +1,7 @@
 //! The cluster that all tests of one target folder share.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -38,6 +39,8 @@ fn open(path: &Path) -> File {
 /// Where this program was built; a folder for temporary files if it was copied elsewhere.
 fn target_folder() -> PathBuf {
     let program = env::current_exe().unwrap();
-    let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
-    target.map_or_else(env::temp_dir, Path::to_owned)
+    let built = program.ancestors().find(|folder| folder.file_name() == Some(OsStr::new("deps")));
+    let target = built.and_then(Path::parent).and_then(Path::parent);
+    let user = rustix::process::geteuid().as_raw();
+    target.map_or_else(|| env::temp_dir().join(format!("buildlock-tests-of-{user}")), Path::to_owned)
 }

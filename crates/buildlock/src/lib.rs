@@ -36,6 +36,7 @@ mod remote;
 mod service;
 mod sqlite;
 mod store;
+mod tally;
 mod url;
 mod watches;
 pub mod wire;

@@ -1,7 +1,7 @@
 //! The thread with the connections to one database. What is asked of it waits in the inbox; each connection
 //! that is free takes what waits.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio_postgres::Row;
 
 use super::address::Address;
 use super::columns::Nonsense;
+use super::counts::Counting;
 use super::inbox::{Call, Inbox, Pending, Taken, Work};
 use super::line::Line;
 use super::news::NewsDesk;
@@ -38,6 +39,8 @@ pub(super) struct Shared {
     pub(super) address: Arc<Address>,
     pub(super) inbox: Inbox,
     pub(super) news: NewsDesk,
+    /// Counts what happens, if the program wants to know.
+    pub(super) counting: OnceLock<Counting>,
     /// For tests of what takes long; none: the database's own clock.
     clock: Option<Arc<dyn Clock>>,
 }
@@ -76,6 +79,7 @@ impl Database {
             inbox: Inbox::new(address.shown.clone()),
             news: NewsDesk::new(address.is_pooled),
             address: Arc::clone(&address),
+            counting: OnceLock::new(),
             clock,
         });
         let (opened, is_open) = oneshot::channel();

@@ -70,9 +70,22 @@ fn at_most(limit: usize) -> i32 {
 #[async_trait]
 impl LockStore for PostgresStore {
     async fn apply(&self, project: &ProjectId, command: Command) -> Result<Answer, StoreError> {
+        let counted = self.shared().counting.get().zip(match &command {
+            Command::Lock { request, .. } => Some(request.id),
+            _ => None,
+        });
+        let asked_at = Instant::now();
+        if let Some((counting, request)) = counted {
+            counting.sent(request);
+        }
         let (reply, answer) = oneshot::channel();
         self.database.push(project, command, Some(reply));
-        answer.await.unwrap_or(Err(StoreError::Closed))
+        let answer = answer.await.unwrap_or(Err(StoreError::Closed));
+        if let Some((counting, request)) = counted {
+            counting.tally.answered(&answer, asked_at.elapsed());
+            counting.answered(request, &answer);
+        }
+        answer
     }
 
     fn send(&self, project: &ProjectId, command: Command) {

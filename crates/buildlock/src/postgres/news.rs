@@ -339,6 +339,12 @@ async fn look(shared: Arc<Shared>) {
             Ok(false) => {}
             Err(error) => tracing::debug!(%error, "cannot see how far the history has come"),
         }
+        if let Some(counting) = shared.counting.get() {
+            let settled = desk.with_frontier(|frontier| frontier.settled());
+            if let Err(error) = counting.advance(&shared, settled).await {
+                tracing::debug!(%error, "cannot count what has happened");
+            }
+        }
         let has_news = desk.has_news.swap(false, Ordering::Relaxed);
         if has_news || Instant::now() >= look_at {
             if let Err(error) = desk.look(&shared).await {

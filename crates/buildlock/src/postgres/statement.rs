@@ -86,6 +86,8 @@ pub(super) static COUNTS: Statement = Statement::new(include_str!("sql/calls/cou
 pub(super) static NEWEST: Statement = Statement::new(include_str!("sql/calls/newest.sql"), &[]);
 pub(super) static FRONTIER: Statement =
     Statement::new(include_str!("sql/calls/frontier.sql"), &[Type::INT8, Type::INT8]);
+pub(super) static HAPPENED: Statement =
+    Statement::new(include_str!("sql/calls/happened.sql"), &[Type::INT8, Type::INT8]);
 pub(super) static TAKERS: Statement = Statement::new(include_str!("sql/calls/takers.sql"), &[]);
 pub(super) static LOOK: Statement =
     Statement::new(include_str!("sql/calls/look.sql"), &[Type::UUID_ARRAY, Type::INT8_ARRAY]);

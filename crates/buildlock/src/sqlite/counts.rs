@@ -6,9 +6,9 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::task::spawn_blocking;
 
 use super::SqliteStore;
-use super::tally::Tally;
 use crate::StoreError;
 use crate::store::{CountStore, Counts};
+use crate::tally::Tally;
 
 #[async_trait]
 impl CountStore for SqliteStore {

@@ -20,6 +20,7 @@ use super::rows::NewEvent;
 use super::writer::Shared;
 use crate::StoreError;
 use crate::store::EventId;
+use crate::tally::Happened;
 
 /// Requests whose transaction has been committed, to be answered when it is durable.
 pub(super) struct Group {
@@ -114,7 +115,7 @@ impl Log {
                 let events = || group.events.iter().map(|event| &event.recorded.event);
                 self.shared.watches.tell(events());
                 if let Some(tally) = self.shared.tally.get() {
-                    tally.count(events());
+                    tally.count(events().map(Happened::from));
                 }
                 self.shared.tell_newest(group.newest);
             }

@@ -15,7 +15,6 @@ mod open;
 mod requests;
 mod rows;
 mod statements;
-mod tally;
 mod writer;
 
 use std::fmt;

@@ -20,9 +20,9 @@ use super::inbox::{Inbox, Jobs};
 use super::keys::KeyStatements;
 use super::open::store_error;
 use super::rows::{NewEvent, ProjectRow, Statements, StoreRow};
-use super::tally::Tally;
 use crate::StoreError;
 use crate::store::{EventId, Finding};
+use crate::tally::Tally;
 use crate::watches::Watches;
 
 /// How often to look whether another process has written, while somebody waits for news.

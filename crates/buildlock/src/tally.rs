@@ -23,7 +23,7 @@ const RELEASE: &str = "buildlock_release_total";
 const MEASURED: usize = 1 << 16;
 
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     open: Mutex<Open>,
 }
 
@@ -35,7 +35,7 @@ struct Open {
 }
 
 impl Tally {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         describe_counter!(
             ACQUIRE,
             "Lock requests by what came of them; one that is queued comes to something else later."
@@ -52,7 +52,7 @@ impl Tally {
     }
 
     /// The store has answered a lock request.
-    pub(super) fn answered(&self, answer: &Result<Answer, StoreError>, took: Duration) {
+    pub(crate) fn answered(&self, answer: &Result<Answer, StoreError>, took: Duration) {
         histogram!(ACQUIRE_DURATION).record(took);
         match answer.as_ref().map(|answer| &answer.outcome) {
             Ok(Outcome::Refused(refusal)) if matches!(**refusal, Refusal::Locked(_) | Refusal::QueueFull(_)) => {
@@ -65,17 +65,32 @@ impl Tally {
     }
 
     /// These have happened.
-    pub(super) fn count<'a>(&self, events: impl IntoIterator<Item = &'a Event>) {
+    pub(crate) fn count(&self, events: impl IntoIterator<Item = Happened>) {
         // A panic elsewhere leaves at most a measurement out.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         for event in events {
-            open.count(event);
+            open.count(&event);
         }
     }
 }
 
+/// What counts of an event.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Happened {
+    pub(crate) at: Timestamp,
+    pub(crate) kind: EventKind,
+    pub(crate) request: Option<RequestId>,
+    pub(crate) token: Option<Token>,
+}
+
+impl From<&Event> for Happened {
+    fn from(event: &Event) -> Self {
+        Self { at: event.at, kind: event.kind, request: event.request, token: event.token }
+    }
+}
+
 impl Open {
-    fn count(&mut self, event: &Event) {
+    fn count(&mut self, event: &Happened) {
         match event.kind {
             EventKind::Queued => {
                 counter!(ACQUIRE, "outcome" => "queued").increment(1);
@@ -105,7 +120,7 @@ impl Open {
         }
     }
 
-    fn ended(&mut self, reason: &'static str, event: &Event) {
+    fn ended(&mut self, reason: &'static str, event: &Happened) {
         counter!(RELEASE, "reason" => reason).increment(1);
         if let Some(since) = end(&mut self.leases, event.token) {
             histogram!(HOLD).record(event.at.since(since));
