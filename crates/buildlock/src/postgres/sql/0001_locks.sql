@@ -44,8 +44,7 @@ create table buildlock.locks (
   due_at       bigint,   -- nothing about this project is due before; kept lazily, so never too late
   first_event  bigint,   -- the oldest of its events since it was made
   last_event   bigint,   -- the newest of its events: the head of the chain events.previous
-  check ((token is null) = (holder is null)),
-  check ((token is null) = (expires_at is null))
+  check (num_nulls(token, holder, expires_at) in (0, 3))
 ) with (fillfactor = 70);
 
 create index locks_due on buildlock.locks (due_at) where due_at is not null;

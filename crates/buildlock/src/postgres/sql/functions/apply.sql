@@ -8,7 +8,8 @@
 -- are decided in the order in which they stand. Each answer carries its command's place, from 1; they come in any
 -- order.
 --
--- What is plain is decided for all at once: to lock a project that is free, to renew or unlock a lease of one's own,
+-- What changes nothing, such as a refusal, is answered first, and its row not locked. What is plain is decided for all
+-- at once: to lock a project that is free, to renew or unlock a lease of one's own,
 -- where nothing is due, nobody waits, and no other command here is about the project. All else, one by one, is
 -- buildlock.decide's, which decides what is plain no differently.
 create or replace function buildlock.apply(
@@ -53,28 +54,141 @@ language plpgsql
 volatile
 set search_path = ''
 set jit = off
--- A plan that was made when a table was small must not scan it when it is large.
+-- A plan that was made when a table was small must not scan it when it is large; nor does it depend on what is asked.
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
   is_adopted constant boolean := buildlock.is_adopted();
+  wanted     text[] := projects;      -- the projects whose rows are to be locked
+  repeated   text[] := '{}';          -- those with more than one command
+  answered   integer[] := '{}';       -- the commands that have their answers
+  is_new     boolean;                 -- whether a command is for a project that is yet to be made
+  any_new    boolean := false;
 begin
+  if cardinality(projects) = 1 and kinds[1] <> 'verify' then
+    return query
+      select 1, answer.*
+      from buildlock.decide(
+        at_ms, projects[1], kinds[1], requests[1], tokens[1], holders[1], operations[1], messages[1], ttls_ms[1],
+        reasons[1], apply.if_locked[1]
+      ) as answer;
+    return;
+  end if;
+
+  select array_agg(named.project) into repeated
+  from (
+    select command.project
+    from unnest(projects) as command (project)
+    group by command.project
+    having count(*) > 1
+  ) as named;
+  repeated := coalesce(repeated, '{}');
+
+  -- What changes nothing needs no lock on a row, and no commit on the disk: a lease is verified, a lock refused, a
+  -- project unknown. The clock is read after each row, so that what lives by then has lived when it was read.
+  if is_adopted or kinds && array['lock', 'verify'] then
+    has_news := false;
+    for
+      ordinal, is_new, outcome, now_ms, token, request, holder, operation, message, ttl_ms, acquired_at, expires_at,
+      claim_by, queue_length
+    in
+      select
+        command.ordinal,
+        this.project is null and (command.kind = 'lock' or is_adopted),
+        case
+          when this.project is null then 'unknown_project'
+          when command.kind = 'verify' then 'held'
+          else 'locked'
+        end,
+        clock.now_ms, this.token, this.request, this.holder, this.operation, this.message, this.ttl_ms,
+        this.acquired_at, this.expires_at, this.claim_by, this.queue_length
+      from unnest(projects, kinds, requests, tokens, apply.if_locked) with ordinality as command (
+          project, kind, request, token, if_locked, ordinal
+        )
+        left join buildlock.locks as this on this.project = command.project
+        cross join lateral (
+          select coalesce(at_ms, floor(date_part('epoch', clock_timestamp()) * 1000)::bigint, this.token) as now_ms
+        ) as clock
+      where case
+          when this.project is null and (command.kind = 'lock' or is_adopted) then true
+          when command.project = any (repeated) then false
+          when this.project is null then true
+          when this.token is null then false
+          when clock.now_ms >= least(this.claim_by, this.expires_at, this.next_check) then false
+          when command.kind = 'verify' then this.token = command.token
+          when command.kind = 'lock' and command.if_locked = 'refuse' then
+            this.request <> command.request
+            and not exists (
+              select
+              from buildlock.tickets
+              where this.queue_length > 0
+                and tickets.project = command.project
+                and tickets.request = command.request
+            )
+            and not exists (
+              select
+              from buildlock.events
+              where events.request = command.request
+                and events.kind = 'granted'
+                and events.project = command.project
+            )
+          else false
+        end
+    loop
+      if is_new then
+        any_new := true;
+      else
+        answered := answered || ordinal;
+        return next;
+      end if;
+    end loop;
+    if cardinality(answered) = cardinality(projects) then
+      return;
+    end if;
+    if answered <> '{}' then
+      select array_agg(command.project) into wanted
+      from unnest(projects) with ordinality as command (project, ordinal)
+      where command.ordinal <> all (answered);
+    end if;
+  end if;
+
+  -- New projects are made before the others are locked: whoever waits for one that is being made has not locked any
+  -- that was there.
+  if any_new then
+    insert into buildlock.locks (project, owner)
+    select new.project, new.owner
+    from (
+      select distinct on (command.project collate "C")
+        command.project,
+        case when is_adopted then buildlock.adopted_owner(command.project) else command.holder end as owner
+      from unnest(projects, kinds, holders) with ordinality as command (project, kind, holder, ordinal)
+      where (command.kind = 'lock' or is_adopted)
+        and command.project = any (wanted)
+        and not exists (select from buildlock.locks where locks.project = command.project)
+      order by command.project collate "C", command.ordinal
+    ) as new
+    where new.owner is not null
+    order by new.project collate "C"
+    on conflict do nothing;
+  end if;
   perform
   from buildlock.locks
-  where locks.project = any (projects)
+  where locks.project = any (wanted)
   order by locks.project
   for no key update;
   -- Another statement: it sees what was committed while this one waited.
-  at_ms := coalesce(at_ms, buildlock.now_ms());
+  at_ms := coalesce(at_ms, floor(date_part('epoch', clock_timestamp()) * 1000)::bigint);
   return query
     with command as (
-      select *, count(*) over (partition by given.project) as of_project
+      select *
       from unnest(
         projects, kinds, requests, tokens, holders, operations, messages, ttls_ms, reasons, apply.if_locked
       ) with ordinality as given (
         project, kind, request, token, holder, operation, message, ttl_ms, reason, if_locked, ordinal
       )
+      where given.ordinal <> all (answered)
     ),
     plain as materialized (
       select
@@ -82,6 +196,7 @@ begin
         command.kind,
         this.project,
         this.due_at,
+        this.first_event,
         this.last_event as previous,
         this.token,
         coalesce(this.request, command.request) as request,
@@ -96,9 +211,8 @@ begin
         end as expires_at
       from command
         join buildlock.locks as this on this.project = command.project
-      where command.of_project = 1
+      where command.project <> all (repeated)
         and this.queue_length = 0
-        and this.first_event is not null
         and case
           when command.kind = 'lock' then
             this.token is null
@@ -157,6 +271,7 @@ begin
         expires_at = done.expires_at,
         claim_by = null,
         due_at = least(done.due_at, done.expires_at),
+        first_event = coalesce(done.first_event, done.event),
         last_event = coalesce(done.event, done.previous)
       from done
       where locks.project = done.project

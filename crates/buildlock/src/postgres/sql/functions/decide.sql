@@ -26,6 +26,7 @@ volatile
 set search_path = ''
 -- A plan that was made when a table was small must not scan it when it is large.
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   -- How many may wait for one project.
@@ -40,9 +41,7 @@ declare
   answer      buildlock.answer;
 begin
   if kind in ('lock', 'unlock') then
-    answer := buildlock.decide_plainly(
-      at_ms, project, kind, request, token, holder, operation, message, ttl_ms
-    );
+    answer := buildlock.decide_plainly(at_ms, project, kind, request, token, holder, operation, message, ttl_ms);
     if answer.outcome is not null then
       return answer;
     end if;
@@ -56,10 +55,15 @@ begin
   end if;
 
   before := buildlock.lock_row(project, case when kind = 'lock' then holder end);
-  now_ms := coalesce(at_ms, buildlock.now_ms());
-  answer.now_ms := now_ms;
+  now_ms := coalesce(at_ms, floor(date_part('epoch', clock_timestamp()) * 1000)::bigint);
   answer.has_news := false;
+  answer.now_ms := now_ms;
   if before.project is null then
+    answer.outcome := 'unknown_project';
+    return answer;
+  end if;
+  if before.first_event is null and kind <> 'lock' and not buildlock.is_adopted() then
+    -- A lock request further on in the same transaction is to make the project.
     answer.outcome := 'unknown_project';
     return answer;
   end if;
@@ -238,7 +242,16 @@ begin
   end if;
   perform buildlock.save_row(before, this, kind = 'settle');
   if this.token is not null and answer.outcome not in ('ended', 'done', 'request_reused') then
-    answer := buildlock.with_lease(answer, this);
+    answer.token := this.token;
+    answer.request := this.request;
+    answer.holder := this.holder;
+    answer.operation := this.operation;
+    answer.message := this.message;
+    answer.ttl_ms := this.ttl_ms;
+    answer.acquired_at := this.acquired_at;
+    answer.expires_at := this.expires_at;
+    answer.claim_by := this.claim_by;
+    answer.queue_length := this.queue_length;
   end if;
   return answer;
 end

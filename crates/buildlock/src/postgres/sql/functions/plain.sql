@@ -1,5 +1,8 @@
 -- The short way of the commands that most calls are: to lock a project that is free, and to unlock one's own lease,
 -- where nothing is due and nobody waits. A function's statements cost more than what they do; here it is one.
+--
+-- The row is not locked before an event's number is taken, so the transaction is given its own number first:
+-- buildlock.events_after tells by it whether an event that is missing may yet come.
 
 -- buildlock.decide_plainly(at_ms, project, kind, request, token, holder, operation, message, ttl_ms)
 -- returns buildlock.answer
@@ -42,7 +45,7 @@ begin
     granted as materialized (
       select
         this.*,
-        nextval('buildlock.numbers') as token,
+        case when pg_current_xact_id() is not null then nextval('buildlock.numbers') end as token,
         coalesce(at_ms, floor(date_part('epoch', clock_timestamp()) * 1000)::bigint) as now_ms
       from this
     ),
@@ -73,7 +76,8 @@ begin
   elsif kind = 'unlock' then
     with this as materialized (
       select
-        locks.request, locks.operation, locks.last_event, nextval('buildlock.numbers') as event,
+        locks.request, locks.operation, locks.last_event,
+        case when pg_current_xact_id() is not null then nextval('buildlock.numbers') end as event,
         coalesce(at_ms, floor(date_part('epoch', clock_timestamp()) * 1000)::bigint) as now_ms
       from buildlock.locks
       where locks.project = decide_plainly.project

@@ -207,7 +207,6 @@ returns void
 language plpgsql
 volatile
 set search_path = ''
-set enable_seqscan = off
 as $$
 declare
   deadline constant bigint := least(this.claim_by, this.expires_at, this.next_check);
