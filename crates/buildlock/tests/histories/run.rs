@@ -345,7 +345,7 @@ impl Living<'_> {
 }
 
 /// The live leases that an outcome tells of.
-fn leases(outcome: &Outcome) -> Vec<&Lease> {
+pub(crate) fn leases(outcome: &Outcome) -> Vec<&Lease> {
     match outcome {
         Outcome::Held(lease) => vec![lease],
         Outcome::Queued(place) => vec![&place.busy.lease],

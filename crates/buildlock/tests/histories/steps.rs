@@ -147,6 +147,11 @@ impl Author {
         Self { random: Random::new(seed), next_request: vec![0; projects], may_repeat_in_batch }
     }
 
+    /// Has new requests begin at this number.
+    pub(crate) fn begin_at(&mut self, number: usize) {
+        self.next_request.fill(number);
+    }
+
     /// A history with at least so many commands.
     pub(crate) fn history(&mut self, commands: usize) -> Vec<Step> {
         let mut steps = Vec::new();

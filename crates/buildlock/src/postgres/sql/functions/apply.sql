@@ -109,7 +109,7 @@ begin
         )
         left join buildlock.locks as this on this.project = command.project
         cross join lateral (
-          select coalesce(at_ms, floor(date_part('epoch', clock_timestamp()) * 1000)::bigint, this.token) as now_ms
+          select coalesce(at_ms, buildlock.now_ms(), this.token) as now_ms
         ) as clock
       where case
           when this.project is null and (command.kind = 'lock' or is_adopted) then true
@@ -179,7 +179,7 @@ begin
   order by locks.project
   for no key update;
   -- Another statement: it sees what was committed while this one waited.
-  at_ms := coalesce(at_ms, floor(date_part('epoch', clock_timestamp()) * 1000)::bigint);
+  at_ms := coalesce(at_ms, buildlock.now_ms());
   return query
     with command as (
       select *

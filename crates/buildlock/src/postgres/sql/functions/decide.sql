@@ -55,7 +55,7 @@ begin
   end if;
 
   before := buildlock.lock_row(project, case when kind = 'lock' then holder end);
-  now_ms := coalesce(at_ms, floor(date_part('epoch', clock_timestamp()) * 1000)::bigint);
+  now_ms := coalesce(at_ms, buildlock.now_ms());
   answer.has_news := false;
   answer.now_ms := now_ms;
   if before.project is null then

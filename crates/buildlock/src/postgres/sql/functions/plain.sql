@@ -46,7 +46,7 @@ begin
       select
         this.*,
         case when pg_current_xact_id() is not null then nextval('buildlock.numbers') end as token,
-        coalesce(at_ms, floor(date_part('epoch', clock_timestamp()) * 1000)::bigint) as now_ms
+        coalesce(at_ms, buildlock.now_ms()) as now_ms
       from this
     ),
     saved as (
@@ -78,14 +78,14 @@ begin
       select
         locks.request, locks.operation, locks.last_event,
         case when pg_current_xact_id() is not null then nextval('buildlock.numbers') end as event,
-        coalesce(at_ms, floor(date_part('epoch', clock_timestamp()) * 1000)::bigint) as now_ms
+        coalesce(at_ms, buildlock.now_ms()) as now_ms
       from buildlock.locks
       where locks.project = decide_plainly.project
         and locks.token = decide_plainly.token
         and locks.holder = decide_plainly.holder
         and locks.queue_length = 0
         and least(locks.claim_by, locks.expires_at)
-          > coalesce(at_ms, floor(date_part('epoch', clock_timestamp()) * 1000)::bigint)
+          > coalesce(at_ms, buildlock.now_ms())
     ),
     saved as (
       update buildlock.locks
