@@ -35,7 +35,8 @@ async fn a_store_on_a_server_lives_through_random_histories_as_the_model_does() 
     let serving = tokio::spawn(async move { server.serve().await.unwrap() });
     let remote = RemoteStore::open_with_key(&format!("http://{address}"), Some(&key)).await.unwrap();
 
-    let parties: Vec<Box<dyn Party>> = vec![Box::new(StoreParty { name: "the store on a server", store: Arc::new(remote) })];
+    let parties: Vec<Box<dyn Party>> =
+        vec![Box::new(StoreParty { name: "the store on a server", store: Arc::new(remote) })];
     let mut world = World::new(clock, parties, true);
     let start = Instant::now();
     let mut life = Life::default();

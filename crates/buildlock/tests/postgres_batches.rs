@@ -16,6 +16,7 @@ use histories::run::leases;
 use histories::steps::{Author, Step, Which, holder, project};
 use sql::{SqlParty, apply};
 use support::replay::Replay;
+use tokio_postgres::error::SqlState;
 
 const PROJECTS: usize = 30;
 const CONNECTIONS: u64 = 8;
@@ -66,7 +67,14 @@ async fn live(seed: u64, party: SqlParty, heard_of: &HeardOf) -> usize {
         match step {
             Step::Batch(batch) => {
                 let commands = resolve(&batch, &heard_of.lock().unwrap());
-                let answers = apply(&party.client, None, &commands).await.unwrap();
+                let answers = loop {
+                    match apply(&party.client, None, &commands).await {
+                        Ok(answers) => break answers,
+                        // A project was deleted in the meantime.
+                        Err(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => {}
+                        Err(error) => panic!("{error:?}"),
+                    }
+                };
                 let mut heard_of = heard_of.lock().unwrap();
                 for ((number, _), answer) in batch.iter().zip(&answers) {
                     for lease in leases(&answer.outcome) {
@@ -89,10 +97,7 @@ async fn live(seed: u64, party: SqlParty, heard_of: &HeardOf) -> usize {
     sent
 }
 
-fn resolve(
-    batch: &[(usize, histories::steps::Ask)],
-    heard_of: &[Vec<(Token, Holder)>],
-) -> Vec<(ProjectId, Command)> {
+fn resolve(batch: &[(usize, histories::steps::Ask)], heard_of: &[Vec<(Token, Holder)>]) -> Vec<(ProjectId, Command)> {
     let command = |(number, ask): &(usize, histories::steps::Ask)| {
         let command = ask.command(|which| {
             let known = match which {

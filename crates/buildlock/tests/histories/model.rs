@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use buildlock::{
-    Answer, Command, Context, Deleted, Ended, Event, EventKind, Holder, Outcome, PastKey, PastLease, Project, ProjectId,
-    Refusal, Status, Timestamp, Token,
+    Answer, Command, Context, Deleted, Ended, Event, EventKind, Holder, Outcome, PastKey, PastLease, Project,
+    ProjectId, Refusal, Status, Timestamp, Token,
 };
 
 /// A store in memory, as simple as can be.
@@ -22,38 +22,29 @@ impl Model {
     }
 
     pub(crate) fn apply(&mut self, project: &ProjectId, command: &Command) -> Answer {
-        let mut state = self.projects.get(project).map(|(_, state)| state.clone());
-        let is_new = state.is_none();
-        if is_new && !matches!(command, Command::Lock { .. }) {
+        let is_new = !self.projects.contains_key(project);
+        let mut new = None;
+        let state = match self.projects.get_mut(project) {
+            Some((_, state)) => state,
+            None => new.get_or_insert_default(),
+        };
+        let past = state.past_key(command).and_then(|key| past(self.events.get(project)?, key));
+        let context = Context { now: self.now, next_token: self.next_token, past: past.as_ref() };
+        let owner = match command {
+            Command::Lock { request, .. } => Some(&request.holder),
+            _ => None,
+        };
+        if is_new && owner.is_none() {
             return Answer { outcome: Outcome::refused(Refusal::UnknownProject), now: self.now };
         }
-        let state = state.get_or_insert_default();
-        let past = state.past_key(command).and_then(|key| self.past(project, key));
-        let context = Context { now: self.now, next_token: self.next_token, past: past.as_ref() };
         let decision = state.decide(command, context);
         self.next_token = decision.next_token;
-        let is_made = !is_new || matches!(decision.outcome, Outcome::Held(_));
-        if let (true, Command::Lock { request, .. }) = (is_new && is_made, command) {
-            self.projects.insert(project.clone(), (request.holder.clone(), state.clone()));
-        } else if let Some((_, known)) = self.projects.get_mut(project) {
-            *known = state.clone();
+        // A project that was deleted has a past, and does not come again for its sake.
+        if let (Some(state), Some(owner), Outcome::Held(_)) = (new, owner, &decision.outcome) {
+            self.projects.insert(project.clone(), (owner.clone(), state));
         }
         self.events.entry(project.clone()).or_default().extend(decision.events);
         Answer { outcome: decision.outcome, now: self.now }
-    }
-
-    /// The lease of the past, as the history tells of it.
-    fn past(&self, project: &ProjectId, key: PastKey) -> Option<PastLease> {
-        self.events.get(project)?.iter().rev().find_map(|event| {
-            let how = event.kind.end()?;
-            let (token, request) = (event.token?, event.request?);
-            let is_it = match key {
-                PastKey::Token(asked) => token == asked,
-                PastKey::Request(asked) => request == asked,
-            };
-            let ended = Ended { how, at: event.at, by: event.by.clone(), reason: event.reason.clone() };
-            is_it.then(|| PastLease { token, request, holder: event.holder.clone(), ended })
-        })
     }
 
     pub(crate) fn status(&self, project: &ProjectId) -> Option<Status> {
@@ -110,4 +101,18 @@ impl Model {
     fn record(&mut self, project: &ProjectId, event: Event) {
         self.events.entry(project.clone()).or_default().push(event);
     }
+}
+
+/// The lease of the past, as the history tells of it.
+fn past(events: &[Event], key: PastKey) -> Option<PastLease> {
+    events.iter().rev().find_map(|event| {
+        let how = event.kind.end()?;
+        let (token, request) = (event.token?, event.request?);
+        let is_it = match key {
+            PastKey::Token(asked) => token == asked,
+            PastKey::Request(asked) => request == asked,
+        };
+        let ended = || Ended { how, at: event.at, by: event.by.clone(), reason: event.reason.clone() };
+        is_it.then(|| PastLease { token, request, holder: event.holder.clone(), ended: ended() })
+    })
 }

@@ -63,7 +63,8 @@ impl Party for StoreParty {
             while let Some(answer) = asked.join_next().await {
                 let (place, answer): (usize, Result<Answer, StoreError>) = answer.unwrap();
                 let (project, command) = &commands[place];
-                let answer = answer.unwrap_or_else(|error| panic!("{} to {command:?} of {project}: {error}", self.name));
+                let answer =
+                    answer.unwrap_or_else(|error| panic!("{} to {command:?} of {project}: {error}", self.name));
                 answers[place] = Some(answer);
             }
         }

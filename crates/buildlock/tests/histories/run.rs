@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::time::{Duration, Instant};
 
-use buildlock::{EventId, Holder, Lease, Outcome, ProjectId, Refusal, Timestamp, Token};
+use buildlock::{Answer, Command, EventId, Holder, Lease, Outcome, ProjectId, Refusal, Timestamp, Token};
 
 use super::model::Model;
 use super::party::{Party, by_project};
@@ -40,8 +40,8 @@ pub(crate) struct Life {
     pub(crate) events: BTreeMap<&'static str, usize>,
     /// How long each party took.
     pub(crate) took: BTreeMap<&'static str, Duration>,
-    /// What was asked and answered, in words.
-    pub(crate) story: Vec<String>,
+    /// What was asked, and what the model answered.
+    told: Vec<(ProjectId, Command, Answer)>,
 }
 
 impl Life {
@@ -52,6 +52,14 @@ impl Life {
         other.events.into_iter().for_each(|(name, times)| *self.events.entry(name).or_default() += times);
         other.took.into_iter().for_each(|(name, took)| *self.took.entry(name).or_default() += took);
         self
+    }
+
+    /// What was asked and answered, in words.
+    pub(crate) fn story(&self) -> String {
+        let told = self.told.iter().map(|(project, command, Answer { outcome, now })| {
+            format!("{} ms, {project}: {command:?}\n    {outcome:?}\n", now.as_millis())
+        });
+        told.collect()
     }
 
     /// Whether everything that can come of a command, and every kind of event, came so often.
@@ -162,7 +170,7 @@ impl Living<'_> {
                 let expected = self.model.create(&project, &owner);
                 for index in 0..self.pairs.len() {
                     let got = self.world.parties[index].create(self.world.now, &project, &owner).await;
-                    self.compare(index, *number, &format!("make {project} for {owner}"), &expected, &got)?;
+                    self.compare(index, *number, || format!("make {project} for {owner}"), &expected, &got)?;
                 }
                 Ok(())
             }
@@ -171,7 +179,7 @@ impl Living<'_> {
                 let expected = self.model.delete(&project, &by);
                 for index in 0..self.pairs.len() {
                     let got = self.world.parties[index].delete(self.world.now, &project, &by).await;
-                    self.compare_tokens(index, *number, &format!("delete {project}"), &expected, got)?;
+                    self.compare_tokens(index, *number, || format!("delete {project}"), &expected, got)?;
                 }
                 Ok(())
             }
@@ -180,9 +188,9 @@ impl Living<'_> {
                 let expected = self.model.status(&project);
                 for index in 0..self.pairs.len() {
                     let got = self.world.parties[index].status(self.world.now, &project).await;
-                    self.compare_tokens(index, *number, &format!("see {project}"), &expected, got)?;
+                    self.compare_tokens(index, *number, || format!("see {project}"), &expected, got)?;
                     let got = self.world.parties[index].listed(self.world.now, &project).await;
-                    self.compare_tokens(index, *number, &format!("{project} in the list"), &expected, got)?;
+                    self.compare_tokens(index, *number, || format!("{project} in the list"), &expected, got)?;
                 }
                 Ok(())
             }
@@ -207,7 +215,7 @@ impl Living<'_> {
             }
             // Stores know lazily what is due: sooner than need be, but never too late.
             if next.is_some() && got.is_none_or(|got| Some(got) > next) {
-                self.compare(index, 0, "the time until something is due", &next, &got)?;
+                self.compare(index, 0, || "the time until something is due".to_owned(), &next, &got)?;
             }
         }
         Ok(())
@@ -230,12 +238,7 @@ impl Living<'_> {
         for (number, ask) in batch {
             let command = ask.command(|which| self.lease(*number, which));
             let answer = self.model.apply(&self.projects[*number], &command);
-            self.life.story.push(format!(
-                "{} ms, {}: {command:?}\n    {:?}",
-                self.world.now.as_millis(),
-                self.projects[*number],
-                answer.outcome
-            ));
+            self.life.told.push((self.projects[*number].clone(), command.clone(), answer.clone()));
             expected.push((command, answer));
         }
         for (index, commands) in commands.iter().enumerate() {
@@ -246,10 +249,11 @@ impl Living<'_> {
             for (((number, _), (command, expected)), got) in batch.iter().zip(&expected).zip(answers) {
                 // A server that knows the answer need not ask its store for the time.
                 let is_told = got.now != Timestamp::default();
-                let what = format!("{command:?} of {}", self.projects[*number]);
-                self.compare_tokens(index, *number, &what, &expected.outcome, got.outcome)?;
+                let project = &self.projects[*number].clone();
+                let what = || format!("{command:?} of {project}");
+                self.compare_tokens(index, *number, what, &expected.outcome, got.outcome)?;
                 if is_told {
-                    self.compare(index, *number, &format!("when: {what}"), &expected.now, &got.now)?;
+                    self.compare(index, *number, || format!("when: {}", what()), &expected.now, &got.now)?;
                 }
             }
         }
@@ -293,7 +297,7 @@ impl Living<'_> {
                     expected.iter().for_each(|event| *self.life.events.entry(event.kind.as_str()).or_default() += 1);
                 }
                 let got = events.remove(&project).unwrap_or_default();
-                self.compare_tokens(index, number, &format!("the events of {project}"), &expected, got)?;
+                self.compare_tokens(index, number, || format!("the events of {project}"), &expected, got)?;
 
                 let exists = self.model.status(&project).is_some();
                 let of_this_life = if exists { replay.events_of(&project) } else { Vec::new() };
@@ -303,7 +307,7 @@ impl Living<'_> {
                 for page in [3, 1_000] {
                     let got = self.world.parties[index].history(&project, page).await;
                     let got: Vec<_> = got.iter().map(|recorded| recorded.id).collect();
-                    self.compare(index, number, &format!("the history of {project} by {page}"), &newest, &got)?;
+                    self.compare(index, number, || format!("the history of {project} by {page}"), &newest, &got)?;
                 }
             }
         }
@@ -314,7 +318,7 @@ impl Living<'_> {
         &mut self,
         index: usize,
         number: usize,
-        what: &str,
+        what: impl FnOnce() -> String,
         expected: &T,
         got: T,
     ) -> Checked {
@@ -326,7 +330,7 @@ impl Living<'_> {
         &self,
         index: usize,
         number: usize,
-        what: &str,
+        what: impl FnOnce() -> String,
         expected: &T,
         got: &T,
     ) -> Checked {
@@ -337,7 +341,7 @@ impl Living<'_> {
             step: self.step,
             project: number,
             party: self.world.parties[index].name(),
-            what: what.to_owned(),
+            what: what(),
             expected: format!("{expected:?}"),
             got: format!("{got:?}"),
         }))
@@ -352,7 +356,9 @@ pub(crate) fn leases(outcome: &Outcome) -> Vec<&Lease> {
         Outcome::Ended(_) | Outcome::Done => Vec::new(),
         Outcome::Refused(refusal) => match refusal.as_ref() {
             Refusal::Locked(busy) | Refusal::QueueFull(busy) | Refusal::NotHolder(busy) => vec![&busy.lease],
-            Refusal::Lost { now, .. } | Refusal::NeverGranted { now, .. } => now.iter().map(|busy| &busy.lease).collect(),
+            Refusal::Lost { now, .. } | Refusal::NeverGranted { now, .. } => {
+                now.iter().map(|busy| &busy.lease).collect()
+            }
             Refusal::RequestReused | Refusal::UnknownProject => Vec::new(),
         },
     }

@@ -16,7 +16,7 @@ pub(crate) async fn check(world: &mut World, author: &mut Author, run: &str, pro
         Err((difference, life)) => {
             println!("{difference}\n\nThis shows after {} steps. It is being made shorter.", difference.step);
             let (difference, life) = shortest(world, projects, &steps, difference, life).await;
-            panic!("a store is not as the model:\n\n{}\n\n{difference}", life.story.join("\n"));
+            panic!("a store is not as the model:\n\n{}\n{difference}", life.story());
         }
     }
 }

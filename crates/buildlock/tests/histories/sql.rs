@@ -43,7 +43,10 @@ impl Party for SqlParty {
     async fn delete(&self, now: Timestamp, project: &ProjectId, by: &Holder) -> Deleted {
         let row = self
             .client
-            .query_one("select * from buildlock.delete_project($1, $2, $3)", &[&ms(now), &project.as_str(), &by.as_str()])
+            .query_one(
+                "select * from buildlock.delete_project($1, $2, $3)",
+                &[&ms(now), &project.as_str(), &by.as_str()],
+            )
             .await
             .unwrap();
         match row.get::<_, &str>("outcome") {
@@ -140,7 +143,8 @@ struct Columns {
 
 impl Columns {
     fn push(&mut self, project: &ProjectId, command: &Command) {
-        let (mut kind, mut request, mut token, mut holder, mut ttl, mut reason) = ("settle", None, None, None, None, None);
+        let (mut kind, mut request, mut token, mut holder, mut ttl, mut reason) =
+            ("settle", None, None, None, None, None);
         let (mut operation, mut message, mut if_locked) = (None, None, None);
         match command {
             Command::Lock { request: asked, if_locked: wish } => {

@@ -31,12 +31,30 @@ pub(crate) enum Step {
 #[derive(Debug, Clone)]
 pub(crate) enum Ask {
     /// The request with this number, with its own content or another.
-    Lock { request: usize, changed: Option<Change>, if_locked: IfLocked },
-    Withdraw { request: usize },
-    Renew { lease: Which, asks: Who, ttl: Option<usize> },
-    Verify { lease: Which },
-    Unlock { lease: Which, asks: Who },
-    ForceUnlock { lease: Which, by: usize },
+    Lock {
+        request: usize,
+        changed: Option<Change>,
+        if_locked: IfLocked,
+    },
+    Withdraw {
+        request: usize,
+    },
+    Renew {
+        lease: Which,
+        asks: Who,
+        ttl: Option<usize>,
+    },
+    Verify {
+        lease: Which,
+    },
+    Unlock {
+        lease: Which,
+        asks: Who,
+    },
+    ForceUnlock {
+        lease: Which,
+        by: usize,
+    },
     Settle,
 }
 

@@ -6,7 +6,8 @@
 -- takes them. The projects' rows are locked in the order of their names before anything is decided: so transactions
 -- that meet take their locks in the same order, and none waits for another that waits for it. Commands on one project
 -- are decided in the order in which they stand. Each answer carries its command's place, from 1; they come in any
--- order.
+-- order. A project that is deleted while this waits for others may make it raise serialization_failure: to be sent
+-- again.
 --
 -- What changes nothing, such as a refusal, is answered first, and its row not locked. What is plain is decided for all
 -- at once: to lock a project that is free, to renew or unlock a lease of one's own,
@@ -66,6 +67,8 @@ declare
   answered   integer[] := '{}';       -- the commands that have their answers
   is_new     boolean;                 -- whether a command is for a project that is yet to be made
   any_new    boolean := false;
+  held       text[];                  -- the projects whose rows are locked
+  missing    text[] := '{}';          -- those that there are not
 begin
   if cardinality(projects) = 1 and kinds[1] <> 'verify' then
     return query
@@ -173,11 +176,29 @@ begin
     order by new.project collate "C"
     on conflict do nothing;
   end if;
-  perform
-  from buildlock.locks
-  where locks.project = any (wanted)
-  order by locks.project
-  for no key update;
+  select coalesce(array_agg(locked.project), '{}') into held
+  from (
+    select locks.project
+    from buildlock.locks
+    where locks.project = any (wanted)
+    order by locks.project
+    for no key update
+  ) as locked;
+  -- From here on nothing waits, or two could wait for each other: a project that is not there now is not looked for
+  -- again.
+  if cardinality(held) < cardinality(wanted) then
+    select coalesce(array_agg(distinct named.project), '{}') into missing
+    from unnest(wanted) as named (project)
+    where named.project <> all (held);
+    if exists (
+      select
+      from unnest(projects, kinds) as command (project, kind)
+      where command.project = any (missing)
+        and case when is_adopted then buildlock.adopted_owner(command.project) is not null else command.kind = 'lock' end
+    ) then
+      raise exception 'a project was deleted in the meantime; nothing was changed' using errcode = 'serialization_failure';
+    end if;
+  end if;
   -- Another statement: it sees what was committed while this one waited.
   at_ms := coalesce(at_ms, buildlock.now_ms());
   return query
@@ -280,6 +301,7 @@ begin
       select command.*
       from command
       where not exists (select from done where done.ordinal = command.ordinal)
+        and command.project <> all (missing)
       order by command.project collate "C", command.ordinal
     )
     select
@@ -326,7 +348,13 @@ begin
       cross join lateral buildlock.decide(
         at_ms, other.project, other.kind, other.request, other.token, other.holder, other.operation, other.message,
         other.ttl_ms, other.reason, other.if_locked
-      ) as answers;
+      ) as answers
+    union all
+    select
+      command.ordinal::integer, 'unknown_project', at_ms, null, null, null, null, null, null, null, null, null, null,
+      null, null, null, null, null, null, null, null, null, false
+    from command
+    where command.project = any (missing);
 end
 $$;
 
