@@ -26,7 +26,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// The store: sqlite:PATH, or a server's URL, with your key in BUILDLOCK_API_KEY [default: a file in your data folder]
+    /// The store: sqlite:PATH, postgres://…, or a server's URL, with your key in BUILDLOCK_API_KEY [default: a file in your data folder]
     #[arg(long, global = true, env = "BUILDLOCK_STORE", value_name = "URL", help_heading = "Global options")]
     pub(crate) store: Option<String>,
     // Not a doc comment: rustdoc would take it for a link.

@@ -149,11 +149,15 @@ Examples:
   buildlock serve                           on 127.0.0.1:7878; prints a link to sign in
   buildlock serve --config buildlock.toml   with one's own builders
   buildlock serve --listen 127.0.0.1:8080   somewhere else
+  buildlock serve --store postgres://…      one of many servers over one database
+
+Environment:
+  BUILDLOCK_OPERATOR_KEY   an operator's key of one's own, at least 32 characters; then none is made
 
 Exit codes:
   0   stopped as it was told
   2   usage, or settings that are not understood
-  69  the store's file cannot be used, or another server has it";
+  69  the store cannot be used, or another server has the file";
 
 pub(crate) const SIGN_IN: &str = "\
 Examples:

@@ -155,7 +155,14 @@ fn a_store_that_cannot_be_used_says_why_and_is_left_alone() {
         &["there is no folder", "make it first"],
     );
     refused(&sandbox, &["status", "--store", "redis://x"], 2, &["its kind is unknown", "use sqlite:PATH"]);
-    refused(&sandbox, &["status", "--store", "postgres://x"], 2, &["does not know PostgreSQL"]);
+    let away = "postgres://ana:secret@%2Fno%2Fsuch%2Ffolder/locks";
+    refused(
+        &sandbox,
+        &["status", "--store", away],
+        69,
+        &["postgres://ana@%2Fno%2Fsuch%2Ffolder/locks", "not available"],
+    );
+    refused(&sandbox, &["status", "--store", "postgres://ana@/locks?sslmode=sure"], 2, &["names no store"]);
     refused(&sandbox, &["status", "--store", "locks.db"], 2, &["it has no kind"]);
     refused(&sandbox, &["status", "--store", "sqlite:"], 2, &["it has no path"]);
     let text = fs::read_to_string(sandbox.path().join("notes.txt")).unwrap();
