@@ -52,7 +52,8 @@ impl Trouble {
                 Trouble::Refused(unavailable(problem))
             }
             "57014" => Trouble::Refused(unavailable(problem)),
-            "42501" => Trouble::Refused(not_allowed(shown, problem)),
+            // Also what the platform's own table is the place for.
+            "42501" | "55000" => Trouble::Refused(not_allowed(shown, problem)),
             "3F000" | "42P01" | "42883" | "42703" => Trouble::Refused(not_migrated()),
             code if code.starts_with("08") || code.starts_with("53") || code.starts_with("58") => {
                 Trouble::Lost(unavailable(problem))

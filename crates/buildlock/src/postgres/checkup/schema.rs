@@ -79,7 +79,8 @@ pub(super) async fn look_at_functions(client: &Client) -> Found {
 }
 
 /// What a migration makes anew for the table that it adopts.
-const ADOPTED: [&str; 3] = ["buildlock.is_adopted", "buildlock.adopted_owner", "buildlock.project_changed"];
+const ADOPTED: [&str; 4] =
+    ["buildlock.is_adopted", "buildlock.adopted_owner", "buildlock.take_adopted", "buildlock.project_changed"];
 
 /// The functions that a text makes: the name of each, with its schema, and what it says.
 fn functions(text: &str) -> impl Iterator<Item = (&str, &str)> {
