@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, Config, NoTls};
 
 use crate::{SERVER_VARIABLE, SUPERUSER, TestCluster, TestPooler, shared};
 
@@ -112,13 +112,21 @@ impl TestPg {
     pub fn pooler(&self) -> TestPooler {
         match &self.server {
             Server::Cluster(folder, port) => TestPooler::before(folder, *port),
-            Server::Given(_) => panic!("a pooler needs a cluster that the tests have started: unset {SERVER_VARIABLE}"),
+            Server::Given(url) => {
+                TestPooler::before_given(shared::cluster().folder(), &url.parse().expect("a URL of PostgreSQL"))
+            }
         }
     }
 
     /// Its URL through that pooler.
     pub fn url_through(&self, pooler: &TestPooler) -> String {
-        pooler.url(SUPERUSER, &self.name)
+        match &self.server {
+            Server::Cluster(..) => pooler.url(SUPERUSER, &self.name),
+            Server::Given(url) => {
+                let config: Config = url.parse().expect("a URL of PostgreSQL");
+                pooler.url(config.get_user().unwrap_or(SUPERUSER), &self.name)
+            }
+        }
     }
 }
 

@@ -1,5 +1,13 @@
 //! Every test has a database of its own, whatever it needs in it.
 
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
 use buildlock_testing::{ClusterOptions, SUPERUSER, TestCluster, TestPg};
 
 #[tokio::test]
@@ -75,4 +83,35 @@ async fn a_standby_that_takes_over_has_all_that_was_committed() {
     let kept: i64 = client.query_one("select count(*) from kept", &[]).await.unwrap().get(0);
     assert_eq!(kept, 100);
     client.execute("insert into kept values (100)", &[]).await.unwrap();
+}
+
+/// How long a cluster whose user was killed may take to be gone.
+const GONE_WITHIN: Duration = Duration::from_secs(20);
+
+/// The user that is killed below.
+#[test]
+#[ignore = "a part of another test"]
+fn a_user_that_says_where_its_cluster_is() {
+    let cluster = TestCluster::start(&ClusterOptions::default());
+    println!("\nfolder: {}", cluster.folder().display());
+    thread::park();
+}
+
+#[test]
+fn a_cluster_whose_user_was_killed_is_gone() {
+    let mut user = Command::new(env::current_exe().unwrap());
+    user.args(["a_user_that_says_where_its_cluster_is", "--exact", "--ignored", "--nocapture"]);
+    let mut user = user.stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(user.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let folder = said.find_map(|line| line.strip_prefix("folder: ").map(PathBuf::from)).unwrap();
+    let postmaster = fs::read_to_string(folder.join("data/postmaster.pid")).unwrap();
+    let postmaster = PathBuf::from("/proc").join(postmaster.lines().next().unwrap());
+    assert!(postmaster.exists());
+    user.kill().unwrap();
+    user.wait().unwrap();
+    let deadline = Instant::now() + GONE_WITHIN;
+    while folder.exists() || postmaster.exists() {
+        assert!(Instant::now() < deadline, "{} is still there", folder.display());
+        thread::sleep(Duration::from_millis(20));
+    }
 }
