@@ -171,15 +171,11 @@ begin
     language plpgsql
     stable
     set search_path = ''
-<<<<<<< HEAD
-    as 'begin return true; end';
-=======
     as $$
     begin
       return true;
     end
     $$;
->>>>>>> 4ac296d (tests: random histories through core, SQLite and the SQL functions; postgres: what changes nothing is answered without a lock)
 
     create or replace function buildlock.adopted_owner(project text)
     returns text
