@@ -82,7 +82,8 @@ impl OperatorKey {
             return Ok(Some(Self { path: Some(path), hash }));
         }
         if keys.keys().await?.iter().any(|key| key.role == Role::Operator) {
-            return Ok(None);
+            // Another server on this machine may have written the file meanwhile, before the key was on record.
+            return Ok(find(keys, &path).await?.map(|hash| Self { path: Some(path), hash }));
         }
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(|error| ServeError::Beside { path: folder.to_owned(), error })?;

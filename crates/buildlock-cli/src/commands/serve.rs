@@ -113,6 +113,8 @@ async fn given_key(keys: &dyn KeyStore, owner: &Holder) -> Result<Option<Operato
 fn key_file(database: &str) -> String {
     let harmless = |c: char| if c.is_ascii_alphanumeric() || ".-_@".contains(c) { c } else { '-' };
     let name = database.split_once("://").map_or(database, |(_, name)| name);
+    // The folder of a socket.
+    let name = name.replace("%2F", "-");
     format!("{}.operator-key", name.chars().map(harmless).collect::<String>())
 }
 
