@@ -272,7 +272,7 @@ async fn a_lease_that_outlives_its_build_is_found() {
     let left = async |within| store.builds_that_left_a_lease(seconds(within)).await.unwrap();
     assert_eq!(left(60).await, []);
     world.advance(seconds(1));
-    assert_eq!(left(60).await, [ended.clone()]);
+    assert_eq!(left(60).await, std::slice::from_ref(&ended));
     world.advance(seconds(10));
     assert_eq!(left(10).await, []);
     assert_eq!(left(60).await, [ended]);
@@ -314,7 +314,8 @@ async fn a_key_that_two_servers_add_at_once_is_added_once() {
     let stores = [world.store().clone(), world.another().await];
     let hash = buildlock::KeyHash::of("bl_shared");
     let mut adding = JoinSet::new();
-    for store in stores.iter().cycle().take(8).cloned() {
+    for store in stores.iter().cycle().take(8) {
+        let store = store.clone();
         adding.spawn(async move {
             store.add_key(hash, &"ops".parse().unwrap(), buildlock::Role::Operator).await.unwrap().unwrap()
         });
