@@ -191,6 +191,9 @@ async fn standbys_are_told_of_and_a_standby_is_no_place_for_locks() {
     assert!(all.iter().any(|finding| finding.detail == "1 connected, of which a commit waits for 1"), "{all:#?}");
     let on_standby = complaints(&standby.url(SUPERUSER, database.name())).await;
     complains(&on_standby, Verdict::Bad, "primary", "standby");
+    assert_eq!(on_standby.len(), 1, "{on_standby:#?}");
+    database.run("create role ana login").await;
+    complains(&complaints(&database.url_as("ana")).await, Verdict::Warning, "standbys", "may not know");
 
     database.run("alter system set synchronous_standby_names = ''").await;
     database.run("select pg_reload_conf()").await;

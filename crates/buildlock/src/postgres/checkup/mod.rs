@@ -74,6 +74,10 @@ async fn look_over(address: &Address) -> Vec<Finding> {
     };
     let client = &probe.client;
     let mut findings = look("server", server::look(client, address)).await;
+    if findings.iter().any(|finding| finding.what == server::STANDBY) {
+        // It can do hardly anything of what is looked at below.
+        return findings;
+    }
     findings.extend(look("pooler", way::look(address)).await);
     findings.extend(look("standbys", server::look_at_standbys(client)).await);
     findings.extend(look("transactions", locks::look_at_transactions(client)).await);

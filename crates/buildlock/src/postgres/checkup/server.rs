@@ -14,6 +14,9 @@ const OLDEST: i32 = 150_000;
 /// The newest major version with which all was tried.
 const NEWEST_TRIED: i32 = 18;
 
+/// What is found of a server that only follows another.
+pub(super) const STANDBY: &str = "primary";
+
 /// A difference of clocks that is worth a word.
 const CLOCK_MS: i64 = 1_000;
 
@@ -39,7 +42,7 @@ pub(super) async fn look(client: &Client, address: &Address) -> Found {
     ];
     if row.try_get("is_standby")? {
         findings.push(Finding::bad(
-            "primary",
+            STANDBY,
             "this server is a standby: nothing can be locked on it",
             "name the primary in the URL, or all of them: postgres://…@one,two/…",
         ));
@@ -175,6 +178,10 @@ pub(super) async fn look_at_standbys(client: &Client) -> Found {
     let waits: String = row.try_get("synchronous_commit")?;
     let (all, synchronous) = (row.try_get::<_, i64>("standbys")?, row.try_get::<_, i64>("synchronous")?);
     let what = "standbys";
+    if row.try_get::<_, i64>("hidden")? > 0 {
+        let detail = format!("{all} connected; whether a commit waits for them, this role may not know");
+        return Ok(vec![Finding::warning(what, detail, "grant pg_monitor to the role in the URL, and ask again")]);
+    }
     let waits_for_them = matches!(waits.as_str(), "on" | "remote_write" | "remote_apply");
     let finding = match (all, synchronous, names.is_empty()) {
         (0, _, true) => Finding::good(what, "none that this server knows of: what is lost with its disk is lost"),
