@@ -62,6 +62,9 @@ as $$
 #variable_conflict use_column
 declare
   is_adopted constant boolean := buildlock.is_adopted();
+  -- Null: each of the others reads the clock once it has its row. A project that is new has none to be locked above,
+  -- and may be made, locked and unlocked by somebody else until then.
+  given_ms   constant bigint := at_ms;
   wanted     text[] := projects;      -- the projects whose rows are to be locked
   repeated   text[] := '{}';          -- those with more than one command
   answered   integer[] := '{}';       -- the commands that have their answers
@@ -346,7 +349,7 @@ begin
     select other.ordinal::integer, answers.*
     from other
       cross join lateral buildlock.decide(
-        at_ms, other.project, other.kind, other.request, other.token, other.holder, other.operation, other.message,
+        given_ms, other.project, other.kind, other.request, other.token, other.holder, other.operation, other.message,
         other.ttl_ms, other.reason, other.if_locked
       ) as answers
     union all
