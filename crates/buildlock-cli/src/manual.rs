@@ -188,6 +188,10 @@ pub(crate) const DOCTOR: &str = "\
 Examples:
   buildlock doctor          each check on a line, with what to do
   buildlock doctor --json   for a monitor
+  buildlock --store postgres://buildlock@db.example.com/buildlock doctor
+
+Of a database it finds out more, also where that cannot be opened. In the folder of a Supabase
+project it looks at the database of `supabase start` too.
 
 Exit codes:
   0   nothing is wrong, though there may be warnings

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Client;
 
 use super::{Found, one_row};
-use crate::postgres::sql::{FUNCTIONS, PUBLIC, VERSION};
+use crate::postgres::sql::{ADOPT, FUNCTIONS, PUBLIC, VERSION};
 use crate::store::Finding;
 
 /// How many triggers the adopted table has.
@@ -55,14 +55,15 @@ pub(super) async fn look_at_functions(client: &Client) -> Found {
     for row in &rows {
         there.insert(row.try_get::<_, String>("name")?, row.try_get::<_, String>("source")?);
     }
+    // Those that ask and tell an adopted table are made for it.
+    let made_for_table: BTreeSet<_> = if adopts { names(ADOPT).collect() } else { BTreeSet::new() };
     let public = PUBLIC.replace("{id}", &project_type);
     let texts = FUNCTIONS.iter().copied().chain([public.as_str()]);
     let (mut missing, mut changed) = (BTreeSet::new(), BTreeSet::new());
     for (name, source) in texts.flat_map(functions) {
         match there.get(name) {
             None => missing.insert(name),
-            // Those that adopt a table are made for it.
-            Some(_) if adopts && ADOPTED.contains(&name) => false,
+            Some(_) if made_for_table.contains(name) => false,
             Some(is) if is != source => changed.insert(name),
             Some(_) => false,
         };
@@ -78,10 +79,6 @@ pub(super) async fn look_at_functions(client: &Client) -> Found {
     }])
 }
 
-/// What a migration makes anew for the table that it adopts.
-const ADOPTED: [&str; 4] =
-    ["buildlock.is_adopted", "buildlock.adopted_owner", "buildlock.take_adopted", "buildlock.project_changed"];
-
 /// The functions that a text makes: the name of each, with its schema, and what it says.
 fn functions(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.split("create or replace function ").skip(1).filter_map(|made| {
@@ -91,6 +88,11 @@ fn functions(text: &str) -> impl Iterator<Item = (&str, &str)> {
         let (source, _) = body.strip_prefix(quote)?.split_once(quote)?;
         Some((name, source))
     })
+}
+
+/// The names of the functions that a text makes.
+fn names(text: &str) -> impl Iterator<Item = &str> {
+    text.split("create or replace function ").skip(1).filter_map(|made| Some(made.split_once('(')?.0))
 }
 
 /// Some of these names.
