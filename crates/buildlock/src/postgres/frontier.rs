@@ -9,6 +9,9 @@ use tokio::time::Instant;
 /// on for hours.
 pub(super) const GAP_PATIENCE: Duration = Duration::from_millis(50);
 
+/// When a gap is old: somebody keeps a transaction open, and there is no hurry.
+const GAP_OLD_AFTER: Duration = Duration::from_secs(1);
+
 /// What one look at the history showed of the transactions: those below `xmin` have all ended, none above
 /// `xmax` has begun.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +80,11 @@ impl Frontier {
     /// Whether it is to be asked who may still fill the gap.
     pub(super) fn wants_takers(&self) -> bool {
         self.gap.as_ref().is_some_and(|gap| gap.seen_at.elapsed() >= GAP_PATIENCE)
+    }
+
+    /// Whether there is a gap that is not filled as soon as most are.
+    pub(super) fn has_old_gap(&self) -> bool {
+        self.gap.as_ref().is_some_and(|gap| gap.seen_at.elapsed() >= GAP_OLD_AFTER)
     }
 
     /// These transactions have taken numbers and have not ended.

@@ -204,21 +204,22 @@ impl Inbox {
         }
     }
 
-    /// Puts back what was not answered. What has waited too long is answered with the error.
+    /// Puts back what was not answered. What has waited too long is answered with the error, and so is all if to
+    /// wait is no use.
     pub(super) fn put_back(&self, work: Work, error: &StoreError) {
-        let now = Instant::now();
+        let is_late = |give_up_at: Instant| give_up_at <= Instant::now() || !error.may_pass();
         let mut late = Vec::new();
         let mut state = self.lock();
         match work {
             Work::Commands(commands) => {
                 for pending in commands.into_iter().rev() {
-                    match pending.give_up_at > now {
-                        true => state.add(pending, true),
-                        false => late.push(pending),
+                    match is_late(pending.give_up_at) {
+                        false => state.add(pending, true),
+                        true => late.push(pending),
                     }
                 }
             }
-            Work::Call(call) if call.give_up_at > now => {
+            Work::Call(call) if !is_late(call.give_up_at) => {
                 let place = state.place();
                 state.calls.push_front((place, call));
             }

@@ -335,7 +335,9 @@ async fn look(shared: Arc<Shared>) {
         let mut again_after = if desk.is_followed() { FOLLOW_EVERY } else { KNOW_EVERY };
         match desk.advance(&shared).await {
             Ok(true) => {}
-            Ok(false) if desk.is_followed() => again_after = GAP_EVERY,
+            Ok(false) if desk.is_followed() && !desk.with_frontier(|frontier| frontier.has_old_gap()) => {
+                again_after = GAP_EVERY;
+            }
             Ok(false) => {}
             Err(error) => tracing::debug!(%error, "cannot see how far the history has come"),
         }
