@@ -171,13 +171,13 @@ Exit codes:
 
 pub(crate) const MIGRATE: &str = "\
 Examples:
-  buildlock migrate           make the store, or bring it up to this version
-  buildlock migrate --print   the SQL of it
-  buildlock --store postgres://postgres@localhost/app migrate --adopt public.projects
-  buildlock migrate --adopt public.projects --owner-column user_id --print \\
-    > supabase/migrations/$(date -u +%Y%m%d%H%M%S)_buildlock.sql
+  buildlock migrate                                   make the store, or bring it up to this version
+  buildlock migrate --print                           the SQL of it
+  buildlock migrate --adopt public.projects --print   the SQL for PostgreSQL, which adopts a table of yours
+  buildlock migrate --down --print                    the SQL that takes buildlock out of PostgreSQL
 
-The last prints a migration for Supabase's own command: supabase db push applies it.
+With --store postgres://… it is applied. Without --store, what is printed may be kept by Supabase's own
+command: put it into supabase/migrations/$(date -u +%Y%m%d%H%M%S)_buildlock.sql, and supabase db push.
 
 Exit codes:
   0   the store is at this version
