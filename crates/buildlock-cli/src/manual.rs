@@ -173,7 +173,7 @@ pub(crate) const MIGRATE: &str = "\
 Examples:
   buildlock migrate                                   make the store, or bring it up to this version
   buildlock migrate --print                           the SQL of it
-  buildlock migrate --adopt public.projects --print   the SQL for PostgreSQL, which adopts a table of yours
+  buildlock migrate --adopt public.projects --print   the same for PostgreSQL and a table of yours
   buildlock migrate --down --print                    the SQL that takes buildlock out of PostgreSQL
 
 With --store postgres://… it is applied. Without --store, what is printed may be kept by Supabase's own
