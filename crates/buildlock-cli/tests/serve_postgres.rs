@@ -313,3 +313,73 @@ async fn a_database_that_is_away_for_longer_than_a_lease_costs_the_build() {
     assert!(reason.starts_with("its lease was lost: it could not be renewed in time"), "{reason}");
     assert_eq!(one.build("p", "quick").await.0, 200);
 }
+
+/// Every process of a build holds the lock file open: the kernel itself tells of a second build beside it.
+const ALONE: &str = "
+    cd \"$BUILDLOCK_WORKSPACE\"
+    exec 9>>one-at-a-time
+    flock -n 9 || { echo \"$BUILDLOCK_BUILD\" >>overlaps; exit 9; }
+    echo \"$BUILDLOCK_TOKEN\" >>tokens
+    (setsid sleep 1000 &)
+    for n in 1 2 3 4 5; do echo \"line $n\"; sleep 0.02; done";
+
+/// Rules 1, 4, 8 and 14: a client that got no answer asks the other server for the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_are_killed_in_turn_never_build_twice_at_once_and_every_request_is_done_or_lost() {
+    let pg = TestPg::fresh().await;
+    let sandbox = Sandbox::on(&pg.url());
+    let mut servers = vec![Server::with_scripts(&sandbox, &[Script("build", ALONE, "ttl = \"1s\"")])];
+    servers.push(Server::start(&sandbox));
+    let (mut succeeded, mut lost) = (0, 0);
+    for round in 0..6 {
+        let mut asking = Vec::new();
+        for client in 0..6 {
+            let project = ["a", "b", "c"][client % 3];
+            let key = format!("{round} {client}");
+            let orders = [0, 1].map(|server| {
+                let order = servers[(client + server) % 2].order(project, "build");
+                order.header("idempotency-key", &key)
+            });
+            asking.push(tokio::spawn(async move {
+                let [order, again] = orders;
+                match order.send().await {
+                    Ok(answer) => answer.json::<Value>().await,
+                    Err(_) => again.send().await?.json().await,
+                }
+            }));
+        }
+        tokio::time::sleep(Duration::from_millis(150 + 130 * round)).await;
+        servers.remove(0).kill();
+        for asked in asking {
+            // The other server was asked, unless it was the one that had been killed.
+            let Ok(told) = asked.await.unwrap() else { continue };
+            match (told["status"].as_str(), told["build"]["status"].as_str()) {
+                (Some("succeeded"), _) => succeeded += 1,
+                (_, Some("lost")) => lost += 1,
+                // Its server was killed between the grant and the build.
+                _ if told["code"] == "LEASE_LOST" => lost += 1,
+                _ => panic!("{told}"),
+            }
+        }
+        servers.push(Server::start(&sandbox));
+    }
+    println!("{succeeded} succeeded, {lost} were lost");
+    assert!(succeeded > 0);
+    for project in ["a", "b", "c"] {
+        assert_eq!(servers[0].build(project, "build").await.0, 200);
+        assert_eq!(servers[1].build(project, "build").await.0, 200);
+    }
+    let builds = servers[1].get("/v1/builds?limit=1000").await;
+    let builds = builds["builds"].as_array().unwrap();
+    assert!(builds.iter().all(|build| build["status"] == "succeeded" || build["status"] == "lost"), "{builds:#?}");
+    let workspaces = sandbox.path().join(".local/share/buildlock/workspaces");
+    assert_eq!(fs::read_dir(&workspaces).unwrap().count(), 3);
+    for workspace in fs::read_dir(workspaces).unwrap() {
+        let workspace = workspace.unwrap().path();
+        assert!(!workspace.join("overlaps").exists(), "{workspace:?}: two builds at once");
+        let tokens = fs::read_to_string(workspace.join("tokens")).unwrap();
+        let tokens: Vec<u64> = tokens.lines().map(|token| token.parse().unwrap()).collect();
+        assert!(tokens.is_sorted_by(|a, b| a < b), "{workspace:?}: {tokens:?}");
+    }
+    await_that("nothing of any build is left", || sandbox.processes().len() == 2);
+}
