@@ -14,10 +14,17 @@ use support::ask::{Ask, project, request, ttl};
 use support::load::{Record, Told};
 use support::random::Random;
 use support::{soon, until};
+use tokio::sync::Mutex;
 use tokio::task::{JoinSet, spawn_blocking};
 
 /// No call takes longer, whatever happens to the database.
 const AT_MOST: Duration = Duration::from_secs(12);
+
+/// How often a test is tried whose restarts take too long, as on a busy machine.
+const ATTEMPTS: usize = 4;
+
+/// Held by the test that runs: how long a restart takes must not depend on the other tests.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// A cluster of its own, whose commits are on the disk.
 async fn durable() -> (Arc<TestCluster>, TestPg) {
@@ -30,6 +37,11 @@ async fn durable() -> (Arc<TestCluster>, TestPg) {
 async fn kill(cluster: &Arc<TestCluster>) {
     let cluster = Arc::clone(cluster);
     spawn_blocking(move || cluster.kill()).await.unwrap();
+}
+
+async fn stop(cluster: &Arc<TestCluster>) {
+    let cluster = Arc::clone(cluster);
+    spawn_blocking(move || cluster.stop()).await.unwrap();
 }
 
 async fn start_again(cluster: &Arc<TestCluster>) {
@@ -76,6 +88,8 @@ async fn ask(
         Err(error) => {
             assert!(error.may_pass(), "{error:?}");
             errors.fetch_add(1, Ordering::Relaxed);
+            // Who asks again at once keeps the machine from starting the database.
+            tokio::time::sleep(Duration::from_millis(50)).await;
             None
         }
     }
@@ -84,6 +98,7 @@ async fn ask(
 /// Rules 1, 2, 4, 11 and 12.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_holds_when_the_database_is_killed() {
+    let _alone = ALONE.lock().await;
     let (cluster, database) = durable().await;
     let stores =
         [PostgresStore::open(&database.url()).await.unwrap(), PostgresStore::open(&database.url()).await.unwrap()];
@@ -110,23 +125,42 @@ async fn what_was_acknowledged_holds_when_the_database_is_killed() {
     }
 }
 
-/// A restart is a pause.
+/// A restart is a pause, where it takes no longer than one should.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_waits_for_a_database_that_is_restarted() {
+    let _alone = ALONE.lock().await;
     let (cluster, database) = durable().await;
     let store = PostgresStore::open(&database.url()).await.unwrap();
-    let held = store.held("site", "ana").await;
-    kill(&cluster).await;
-    let renewed = tokio::spawn({
-        let (store, held) = (store.clone(), held.clone());
-        async move { store.renew("site", &held).await }
-    });
-    start_again(&cluster).await;
-    assert!(matches!(soon("the renewal", renewed).await.unwrap(), Outcome::Held(lease) if lease.token == held.token));
+    for _ in 0..ATTEMPTS {
+        let held = store.held("site", "ana").await;
+        let killed_at = Instant::now();
+        stop(&cluster).await;
+        let renewed = tokio::spawn({
+            let (store, held) = (store.clone(), held.clone());
+            async move {
+                store
+                    .apply(&project("site"), Command::Renew { token: held.token, holder: held.holder, ttl: None })
+                    .await
+            }
+        });
+        start_again(&cluster).await;
+        let was_short = killed_at.elapsed() < Duration::from_secs(3);
+        match soon("the renewal", renewed).await.unwrap() {
+            Ok(answer) => {
+                assert!(matches!(answer.outcome, Outcome::Held(lease) if lease.token == held.token));
+                return;
+            }
+            Err(error) => assert!(!was_short, "{error}"),
+        }
+        until("the database", async || store.status(&project("site")).await.is_ok()).await;
+        store.unlock("site", &held).await;
+    }
+    panic!("this machine is too busy for PostgreSQL to be restarted within seconds");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_database_is_away_every_call_ends_soon_with_an_error_that_may_pass() {
+    let _alone = ALONE.lock().await;
     let (cluster, database) = durable().await;
     let store = PostgresStore::open(&database.url()).await.unwrap();
     let held = store.held("site", "ana").await;
@@ -157,24 +191,38 @@ async fn while_the_database_is_away_every_call_ends_soon_with_an_error_that_may_
 /// A service rides out what is shorter than its lease.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_outlives_an_outage_that_is_shorter() {
+    let _alone = ALONE.lock().await;
     let (cluster, database) = durable().await;
     let service = LockService::new(PostgresStore::open(&database.url()).await.unwrap());
-    let request = LockRequest { ttl: ttl(9), ..request("ana") };
-    let guard = service.lock(&project("site"), request, Wait::NONE).await.unwrap();
-    let token = guard.token;
-    kill(&cluster).await;
-    // By then the first renewal was due, and has failed.
-    tokio::time::sleep(Duration::from_millis(3_300)).await;
-    start_again(&cluster).await;
-    let loss = tokio::time::timeout(Duration::from_secs(7), guard.lost()).await;
-    assert!(loss.is_err(), "it was not renewed when the database was back: {loss:?}");
-    assert_eq!(service.store().see("site").await.lease.map(|lease| lease.token), Some(token));
-    guard.unlock().await.unwrap();
+    for attempt in 0..ATTEMPTS {
+        let site = format!("site {attempt}");
+        let request = LockRequest { ttl: ttl(18), ..request("ana") };
+        let guard = service.lock(&project(&site), request, Wait::NONE).await.unwrap();
+        let (token, killed_at) = (guard.token, Instant::now());
+        kill(&cluster).await;
+        // By then the first renewal was due, and has failed.
+        tokio::time::sleep(Duration::from_millis(6_500)).await;
+        start_again(&cluster).await;
+        // The guard gives up after 15 seconds; it may have just asked when the database was back.
+        let was_short = killed_at.elapsed() < Duration::from_secs(10);
+        let end = Duration::from_secs(17).saturating_sub(killed_at.elapsed());
+        match tokio::time::timeout(end, guard.lost()).await {
+            Err(_) => {
+                assert_eq!(service.store().see(&site).await.lease.map(|lease| lease.token), Some(token));
+                guard.unlock().await.unwrap();
+                return;
+            }
+            Ok(loss) => assert!(!was_short, "it was not renewed when the database was back: {loss:?}"),
+        }
+        until("the database", async || service.store().status(&project(&site)).await.is_ok()).await;
+    }
+    panic!("this machine is too busy for PostgreSQL to be restarted within seconds");
 }
 
 /// Rule 14: it is told before the store can grant to another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_holder_is_told_in_time_when_its_lease_cannot_be_renewed() {
+    let _alone = ALONE.lock().await;
     let (cluster, database) = durable().await;
     let store = PostgresStore::open(&database.url()).await.unwrap();
     let service = LockService::new(store.clone());
