@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use buildlock::fresh_key;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
@@ -40,7 +41,7 @@ pub(crate) async fn run(disk: &Disk, quick: bool) -> Result<Vec<Target>> {
     for connections in CONNECTIONS {
         eprintln!("http: {connections} connections");
         let folder = disk.folder()?;
-        let server = Server::start(&program, folder.path()).await?;
+        let server = Server::start(&program, folder.path(), &file_in(folder.path())).await?;
         let redis = Redis::start(folder.path()).await?;
         let redis_callers = match &redis {
             Some(redis) => Some(redis.callers(connections).await?),
@@ -59,12 +60,13 @@ pub(crate) async fn run(disk: &Disk, quick: bool) -> Result<Vec<Target>> {
     let streams = if quick { STREAMS / 10 } else { STREAMS };
     eprintln!("http: the start, {streams} streams");
     let folder = disk.folder()?;
+    let store = file_in(folder.path());
     let mut starts = Vec::new();
     for _ in 0..STARTS {
-        starts.push(Server::start(&program, folder.path()).await?.first_answer.as_secs_f64());
+        starts.push(Server::start(&program, folder.path(), &store).await?.first_answer.as_secs_f64());
     }
     let start = median(starts);
-    let server = Server::start(&program, folder.path()).await?;
+    let server = Server::start(&program, folder.path(), &store).await?;
     let idle = server.memory()?;
     let mut open = Vec::with_capacity(streams);
     for _ in 0..streams {
@@ -94,8 +96,13 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
+/// The URL of a store in this folder.
+fn file_in(folder: &Path) -> String {
+    format!("sqlite:{}", folder.join("locks.db").display())
+}
+
 /// A `buildlock serve` of this benchmark's own; it ends with this value.
-struct Server {
+pub(crate) struct Server {
     process: Child,
     address: SocketAddr,
     key: String,
@@ -103,19 +110,22 @@ struct Server {
 }
 
 impl Server {
-    async fn start(program: &Path, folder: &Path) -> Result<Self> {
+    /// Starts a server of this store, which keeps its files in `folder`.
+    pub(crate) async fn start(program: &Path, folder: &Path, store: &str) -> Result<Self> {
         // A port that is free now; nobody else takes it in the moment until the server has it.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let key = fresh_key()?;
         let started = Instant::now();
         let process = Command::new(program)
-            .args(["serve", "--listen", &address.to_string(), "--store"])
-            .arg(format!("sqlite:{}", folder.join("locks.db").display()))
+            .args(["serve", "--listen", &address.to_string(), "--store", store])
+            .env("BUILDLOCK_OPERATOR_KEY", &key)
+            .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(folder.join("server.log"))?)
             .spawn()
             .context("buildlock cannot be started")?;
-        let mut server = Self { process, address, key: String::new(), first_answer: Duration::ZERO };
+        let mut server = Self { process, address, key, first_answer: Duration::ZERO };
         let first = tokio::time::timeout(PATIENCE, async {
             loop {
                 match server.connect().await {
@@ -126,11 +136,10 @@ impl Server {
         });
         first.await.with_context(|| fs::read_to_string(folder.join("server.log")).unwrap_or_default())??;
         server.first_answer = started.elapsed();
-        server.key = fs::read_to_string(folder.join("locks.db.operator-key"))?.trim().to_owned();
         Ok(server)
     }
 
-    async fn connect(&self) -> Result<Connection> {
+    pub(crate) async fn connect(&self) -> Result<Connection> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         let headers = format!("Host: {}\r\nAuthorization: Bearer {}\r\n", self.address, self.key);
@@ -138,7 +147,7 @@ impl Server {
     }
 
     /// This many callers, each with its own project and its own connection.
-    async fn callers(&self, number: usize) -> Result<Vec<HttpCaller>> {
+    pub(crate) async fn callers(&self, number: usize) -> Result<Vec<HttpCaller>> {
         let mut callers = Vec::with_capacity(number);
         for number in 0..number {
             let path = format!("/v1/projects/caller-{number}/lock");
@@ -172,7 +181,7 @@ impl Drop for Server {
     }
 }
 
-struct HttpCaller {
+pub(crate) struct HttpCaller {
     connection: Connection,
     path: String,
 }
@@ -187,8 +196,14 @@ impl Caller for HttpCaller {
     }
 }
 
+/// The token in a lease's JSON.
+pub(crate) fn token(lease: &str) -> Result<&str> {
+    let token = lease.split_once("\"token\":").and_then(|(_, rest)| rest.split([',', '}']).next());
+    token.with_context(|| format!("not locked: {lease}"))
+}
+
 /// As much of HTTP/1.1 as is needed here, and as little work: it takes its time from the server's processors.
-struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     headers: String,
     /// The request, then the answer.
@@ -197,7 +212,7 @@ struct Connection {
 
 impl Connection {
     /// The body of the answer, which must be a success.
-    async fn call(&mut self, method: &str, path: &str, body: &str) -> Result<&str> {
+    pub(crate) async fn call(&mut self, method: &str, path: &str, body: &str) -> Result<&str> {
         self.send(method, path, body).await?;
         let head = self.head().await?;
         let text = std::str::from_utf8(&self.bytes[..head])?;

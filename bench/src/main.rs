@@ -64,7 +64,7 @@ async fn main() -> Result<()> {
             Which::Million => million::run(&disk, options.quick).await?,
             Which::Command => command::run(&disk, options.quick)?,
             Which::Http => http::run(&disk, options.quick).await?,
-            Which::Postgres => postgres::run(options.quick).await?,
+            Which::Postgres => postgres::run(&disk, options.quick).await?,
         };
         print_targets(&targets);
     }
