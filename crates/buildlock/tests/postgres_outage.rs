@@ -116,6 +116,7 @@ async fn what_was_acknowledged_holds_when_the_database_is_killed() {
     tokio::time::sleep(Duration::from_millis(700)).await;
     is_over.store(true, Ordering::Relaxed);
     let told: Vec<Told> = soon("the end of the crowd", crowd.join_all()).await.into_iter().flatten().collect();
+    until("the database", async || stores[0].status(&project("site 1")).await.is_ok()).await;
     let mut record = Record::default();
     record.feed(&stores[0].all_events(EventId(0)).await);
     println!("{} answers, {} errors", told.len(), errors.load(Ordering::Relaxed));

@@ -125,8 +125,8 @@ impl Inbox {
         command: Command,
         reply: Option<oneshot::Sender<Result<Answer, StoreError>>>,
     ) {
-        let pending = Pending { project: project.clone(), command, reply, give_up_at: Instant::now() + WAIT_AT_MOST };
         let mut state = self.lock();
+        let pending = Pending { project: project.clone(), command, reply, give_up_at: state.give_up_at() };
         match state.refusal() {
             Some(error) => {
                 drop(state);
@@ -147,8 +147,8 @@ impl Inbox {
         parameters: Parameters,
         reply: oneshot::Sender<Result<Vec<Row>, StoreError>>,
     ) {
-        let give_up_at = Instant::now() + WAIT_AT_MOST;
         let mut state = self.lock();
+        let give_up_at = state.give_up_at();
         if let Some(error) = state.refusal() {
             drop(state);
             // A caller that has gone away does not want the answer.
@@ -329,6 +329,11 @@ impl State {
         }
         let away = self.away.as_ref()?;
         (!away.error.may_pass() || away.since.elapsed() > WAIT_AT_MOST).then(|| away.error.clone())
+    }
+
+    /// Until when whoever comes now waits: an outage that is longer is longer for all.
+    fn give_up_at(&self) -> Instant {
+        self.away.as_ref().map_or_else(Instant::now, |away| away.since) + WAIT_AT_MOST
     }
 
     fn add(&mut self, pending: Pending, is_first: bool) {
