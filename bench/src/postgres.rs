@@ -146,7 +146,7 @@ async fn hand_off(disk: &Disk, cluster: &TestCluster, program: &Path, quick: boo
             anyhow::Ok((next, Instant::now()))
         };
         let release = async {
-            while !looks.call("GET", path, "").await?.contains(r#""queueLength":1"#) {
+            while !looks.call("GET", path, "").await?.contains(r#""queue":[{"#) {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             // The waiter is told of its place before it listens, if only just.
