@@ -1,6 +1,7 @@
 //! The thread with the connections to one database. What is asked of it waits in the inbox; each connection
 //! that is free takes what waits.
 
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -15,13 +16,13 @@ use tokio_postgres::Row;
 use super::address::Address;
 use super::columns::Nonsense;
 use super::counts::Counting;
-use super::inbox::{Call, Inbox, Pending, Taken, Work};
+use super::inbox::{Call, Inbox, Pending, Taken, Trip, Work};
 use super::line::Line;
 use super::news::NewsDesk;
 use super::rows::{Answered, Commands, answered, ordinal};
 use super::sql::VERSION;
 use super::statement::{APPLY, Parameters, Statement};
-use super::trouble::Trouble;
+use super::trouble::{Trouble, unavailable};
 use crate::StoreError;
 use crate::sqlite::Clock;
 use crate::store::Answer;
@@ -29,6 +30,12 @@ use crate::store::Answer;
 /// The pauses between attempts to reach a database that is away: at first and at most. A restart takes a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a trip may take until others no longer wait for its end: some commits' time.
+const LONG_TRIP: Duration = Duration::from_millis(10);
+
+/// How often in a row others may be faster than commands that travel together, until these pause.
+const MOST_MISSES: u32 = 5;
 
 /// How long what was sent may be on its way after the last handle was dropped.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -190,9 +197,9 @@ async fn work(shared: Arc<Shared>, mut line: Option<Line>, looks_after: bool) {
     let inbox = &shared.inbox;
     let mut pause = FIRST_PAUSE;
     loop {
-        let work = match inbox.take(looks_after).await {
-            Taken::Work(work) => Some(work),
-            Taken::Away => None,
+        let (work, trip) = match inbox.take(looks_after).await {
+            Taken::Work(work, trip) => (Some(work), trip),
+            Taken::Away => (None, None),
             Taken::Closed => return,
         };
         let connected = match line.take().filter(|line| work.is_some() && !line.is_closed()) {
@@ -205,7 +212,10 @@ async fn work(shared: Arc<Shared>, mut line: Option<Line>, looks_after: bool) {
                 inbox.set_here();
                 let connected = line.insert(connected);
                 let after = match work {
-                    Some(Work::Commands(commands)) => run_commands(&shared, connected, commands).await,
+                    Some(Work::Commands(commands)) => {
+                        let running = run_commands(&shared, connected, commands);
+                        lasting(running, trip).await
+                    }
                     Some(Work::Call(call)) => run_call(&shared, connected, call).await,
                     None => After::Fine,
                 };
@@ -223,11 +233,22 @@ async fn work(shared: Arc<Shared>, mut line: Option<Line>, looks_after: bool) {
                 if let Some(work) = work {
                     give_back(&shared, work, &error);
                 }
+                drop(trip);
                 sleep(jittered(pause)).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
     }
+}
+
+/// A trip lasts until its work is done, but others do not wait for one that takes long: some row in it is in other hands.
+async fn lasting<T>(work: impl Future<Output = T>, trip: Option<Trip<'_>>) -> T {
+    let mut work = pin!(work);
+    if let Ok(done) = timeout(LONG_TRIP, &mut work).await {
+        return done;
+    }
+    drop(trip);
+    work.await
 }
 
 /// How a connection goes on.
@@ -262,12 +283,8 @@ fn projects(commands: &[Pending]) -> Vec<ProjectId> {
 
 /// Runs commands that travel together.
 async fn run_commands(shared: &Shared, line: &mut Line, commands: Vec<Pending>) -> After {
-    let all = projects(&commands);
     let (trouble, commands) = match apply(shared, line, commands).await {
-        Ok(()) => {
-            shared.inbox.release(&all);
-            return After::Fine;
-        }
+        Ok(()) => return After::Fine,
         Err(failed) => failed,
     };
     match trouble {
@@ -279,9 +296,8 @@ async fn run_commands(shared: &Shared, line: &mut Line, commands: Vec<Pending>) 
             give_back(shared, Work::Commands(commands), &error);
             After::Again
         }
-        Trouble::Refused(error) if all.len() == 1 => {
-            commands.into_iter().for_each(|pending| pending.answer(Err(error.clone())));
-            shared.inbox.release(&all);
+        Trouble::Refused(error) if projects(&commands).len() == 1 => {
+            refuse(shared, commands, &error);
             After::Fine
         }
         // It is about one of the projects: the others shall not suffer from it.
@@ -289,19 +305,25 @@ async fn run_commands(shared: &Shared, line: &mut Line, commands: Vec<Pending>) 
     }
 }
 
+/// Answers commands with the error.
+fn refuse(shared: &Shared, commands: Vec<Pending>, error: &StoreError) {
+    let projects = projects(&commands);
+    commands.into_iter().for_each(|pending| pending.answer(Err(error.clone())));
+    shared.inbox.release(&projects);
+}
+
 /// Runs the commands on each project in a transaction of their own.
 async fn one_by_one(shared: &Shared, line: &mut Line, commands: Vec<Pending>) -> After {
     let mut commands = commands.into_iter().peekable();
     while let Some(first) = commands.next() {
-        let project = first.project.clone();
         let mut own = vec![first];
-        while let Some(next) = commands.next_if(|next| next.project == project) {
+        while let Some(next) = commands.next_if(|next| next.project == own[0].project) {
             own.push(next);
         }
         if let Err((trouble, own)) = apply(shared, line, own).await {
             match trouble {
-                Trouble::Refused(error) => own.into_iter().for_each(|pending| pending.answer(Err(error.clone()))),
-                Trouble::Again(error) => shared.inbox.put_back(Work::Commands(own), &error),
+                Trouble::Refused(error) => refuse(shared, own, &error),
+                Trouble::Again(error) => give_back(shared, Work::Commands(own), &error),
                 Trouble::Lost(error) => {
                     let rest = own.into_iter().chain(commands).collect();
                     give_back(shared, Work::Commands(rest), &error);
@@ -309,22 +331,36 @@ async fn one_by_one(shared: &Shared, line: &mut Line, commands: Vec<Pending>) ->
                 }
             }
         }
-        shared.inbox.release([&project]);
     }
     After::Fine
 }
 
-/// Decides commands in one transaction and answers them; gives them back if it failed.
-async fn apply(shared: &Shared, line: &mut Line, commands: Vec<Pending>) -> Result<(), (Trouble, Vec<Pending>)> {
-    let mut arrays = Commands::default();
-    commands.iter().for_each(|pending| arrays.push(&pending.project, &pending.command));
-    let rows = match line.query(&APPLY, &arrays.parameters(shared.at_ms())).await {
-        Ok(rows) => rows,
-        Err(trouble) => return Err((trouble, commands)),
-    };
+/// Has commands decided and answers them; gives those back that failed. What is plain goes in one transaction, and the
+/// rest in another: until all are answered.
+async fn apply(shared: &Shared, line: &mut Line, mut commands: Vec<Pending>) -> Result<(), (Trouble, Vec<Pending>)> {
+    let mut misses = 0;
+    while !commands.is_empty() {
+        let mut arrays = Commands::default();
+        commands.iter().for_each(|pending| arrays.push(&pending.project, &pending.command));
+        let rows = match line.query(&APPLY, &arrays.parameters(shared.at_ms())).await {
+            Ok(rows) => rows,
+            Err(trouble) => return Err((trouble, commands)),
+        };
+        misses = if rows.is_empty() { misses + 1 } else { 0 };
+        if misses > MOST_MISSES {
+            let problem = "others were faster, again and again".to_owned();
+            return Err((Trouble::Again(unavailable(&shared.address.shown, problem)), commands));
+        }
+        commands = answer(shared, commands, &rows);
+    }
+    Ok(())
+}
+
+/// Answers the commands that these rows answer; gives back the others.
+fn answer(shared: &Shared, commands: Vec<Pending>, rows: &[Row]) -> Vec<Pending> {
     let mut answers: Vec<Option<Result<Answered, StoreError>>> = Vec::new();
     answers.resize_with(commands.len(), || None);
-    for row in &rows {
+    for row in rows {
         let Ok(place) = ordinal(row) else { continue };
         if let (Some(pending), Some(answer)) = (commands.get(place), answers.get_mut(place)) {
             let read = answered(row, &pending.command);
@@ -332,17 +368,23 @@ async fn apply(shared: &Shared, line: &mut Line, commands: Vec<Pending>) -> Resu
         }
     }
     let mut has_news = false;
+    let (mut done, mut rest) = (Vec::new(), Vec::new());
     for (pending, answer) in commands.into_iter().zip(answers) {
-        let lacking = || Err(StoreError::Protocol("an answer is missing".to_owned()));
-        let answer = answer.unwrap_or_else(lacking).map(|answered| {
+        let Some(answer) = answer else {
+            rest.push(pending);
+            continue;
+        };
+        done.push(pending.project.clone());
+        pending.answer(answer.map(|answered| {
             has_news |= answered.has_news;
             shared.news.has_ended(&answered.answer.outcome);
             answered.answer
-        });
-        pending.answer(answer);
+        }));
     }
+    done.dedup();
+    shared.inbox.release(&done);
     shared.news.wrote(has_news);
-    Ok(())
+    rest
 }
 
 /// Runs a call.

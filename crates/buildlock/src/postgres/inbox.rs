@@ -1,5 +1,9 @@
 //! What waits to be sent: commands, by project, and calls. Whoever has a free connection takes what waits;
 //! the commands on one project are sent in the order in which they came, and never by two connections at once.
+//!
+//! What travels together is cheaper than what travels alone. Whoever was answered asks again soon, so while commands are
+//! on their way those that come wait for each other, until they are half of the crowd: two connections then take turns
+//! with half of it each. Nobody waits who is alone, nor for longer than a trip takes, nor for one that takes long.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
@@ -60,6 +64,24 @@ pub(super) struct Call {
     give_up_at: Instant,
 }
 
+/// Commands are on their way.
+#[derive(Debug)]
+pub(super) struct Trip<'a> {
+    inbox: &'a Inbox,
+}
+
+impl Drop for Trip<'_> {
+    fn drop(&mut self) {
+        let mut state = self.inbox.lock();
+        state.trips -= 1;
+        let may_go = state.may_go();
+        drop(state);
+        if may_go {
+            self.inbox.filled.notify_one();
+        }
+    }
+}
+
 /// What a connection does.
 #[derive(Debug)]
 pub(super) enum Work {
@@ -69,8 +91,9 @@ pub(super) enum Work {
 
 /// What a connection takes from the inbox.
 #[derive(Debug)]
-pub(super) enum Taken {
-    Work(Work),
+pub(super) enum Taken<'a> {
+    /// The trip lasts until the work is done; that of a call is nobody else's business.
+    Work(Work, Option<Trip<'a>>),
     /// The database is away: whoever looks after it is to reach it again.
     Away,
     /// The store is closed, and nothing waits any more.
@@ -94,6 +117,12 @@ struct State {
     calls: VecDeque<(u64, Call)>,
     next_place: u64,
     projects: HashMap<ProjectId, Line>,
+    /// How many of them have commands on their way.
+    taken: usize,
+    /// How many trips are under way, without those that take long.
+    trips: usize,
+    /// How many projects were lately asked about at once.
+    crowd: usize,
     closed: bool,
     away: Option<Away>,
 }
@@ -134,8 +163,12 @@ impl Inbox {
             }
             None => {
                 state.add(pending, false);
+                let may_go = state.may_go();
                 drop(state);
-                self.told();
+                if may_go {
+                    self.filled.notify_one();
+                }
+                self.waits.notify_one();
             }
         }
     }
@@ -158,12 +191,13 @@ impl Inbox {
         let place = state.place();
         state.calls.push_back((place, Call { statement, parameters, reply, give_up_at }));
         drop(state);
-        self.told();
+        self.filled.notify_one();
+        self.waits.notify_one();
     }
 
     /// Takes what has waited longest, with all commands that can travel with it. While the database is away
     /// only that connection goes on that looks after it. Cancel-safe.
-    pub(super) async fn take(&self, looks_after: bool) -> Taken {
+    pub(super) async fn take(&self, looks_after: bool) -> Taken<'_> {
         loop {
             let mut filled = pin!(self.filled.notified());
             filled.as_mut().enable();
@@ -178,12 +212,13 @@ impl Inbox {
                         return Taken::Away;
                     }
                 } else if let Some(work) = state.take() {
-                    let is_more = !state.ready.is_empty() || !state.calls.is_empty();
+                    let is_more = state.may_go() || !state.calls.is_empty();
+                    let is_trip = matches!(work, Work::Commands(_));
                     drop(state);
                     if is_more {
                         self.filled.notify_one();
                     }
-                    return Taken::Work(work);
+                    return Taken::Work(work, is_trip.then(|| Trip { inbox: self }));
                 }
             }
             filled.await;
@@ -196,11 +231,12 @@ impl Inbox {
         for project in projects {
             state.release(project);
         }
-        let is_over = state.closed && state.projects.is_empty();
+        let (is_over, may_go) = (state.closed && state.projects.is_empty(), state.may_go());
         drop(state);
-        match is_over {
-            true => self.filled.notify_waiters(),
-            false => self.filled.notify_one(),
+        if is_over {
+            self.filled.notify_waiters();
+        } else if may_go {
+            self.filled.notify_one();
         }
     }
 
@@ -297,11 +333,6 @@ impl Inbox {
         }
     }
 
-    fn told(&self) {
-        self.filled.notify_one();
-        self.waits.notify_one();
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         // The state is whole whenever the lock is free: no statement above can panic half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -350,9 +381,14 @@ impl State {
         }
     }
 
+    /// Whether those that wait are enough to travel.
+    fn may_go(&self) -> bool {
+        !self.ready.is_empty() && (self.trips == 0 || self.closed || self.ready.len() * 2 >= self.crowd)
+    }
+
     fn take(&mut self) -> Option<Work> {
-        let (project, call) = (self.ready.front(), self.calls.front());
-        let is_call = match (project, call) {
+        let project = self.ready.front().filter(|_| self.may_go());
+        let is_call = match (project, self.calls.front()) {
             (None, None) => return None,
             (Some((project, _)), Some((call, _))) => call < project,
             (project, _) => project.is_none(),
@@ -360,6 +396,8 @@ impl State {
         if is_call {
             return self.calls.pop_front().map(|(_, call)| Work::Call(call));
         }
+        // It shrinks slowly: those who were answered just now are about to come back.
+        self.crowd = (self.ready.len() + self.taken).max(self.crowd - self.crowd.div_ceil(8));
         let mut commands = Vec::new();
         while let Some((place, project)) = self.ready.pop_front() {
             let Some(line) = self.projects.get_mut(&project) else { continue };
@@ -369,14 +407,20 @@ impl State {
             }
             let count = line.waiting.len().min(GROUP_LIMIT);
             line.is_taken = true;
+            self.taken += 1;
             commands.extend(line.waiting.drain(..count));
         }
-        (!commands.is_empty()).then_some(Work::Commands(commands))
+        if commands.is_empty() {
+            return None;
+        }
+        self.trips += 1;
+        Some(Work::Commands(commands))
     }
 
     fn release(&mut self, project: &ProjectId) {
         let Some(line) = self.projects.get_mut(project) else { return };
         line.is_taken = false;
+        self.taken -= 1;
         if line.waiting.is_empty() {
             self.projects.remove(project);
         } else {

@@ -91,40 +91,43 @@ impl Party for SqlParty {
     }
 }
 
-/// Decides many commands in one transaction.
+/// Has commands decided, until all are answered.
 pub(crate) async fn apply(
     client: &Client,
     now: Option<Timestamp>,
     commands: &[(ProjectId, Command)],
 ) -> Result<Vec<Answer>, tokio_postgres::Error> {
-    let mut sent = Columns::default();
-    commands.iter().for_each(|(project, command)| sent.push(project, command));
     let statement = client.prepare(APPLY).await?;
-    let rows = client
-        .query(
-            &statement,
-            &[
-                &now.map(ms),
-                &sent.projects,
-                &sent.kinds,
-                &sent.requests,
-                &sent.tokens,
-                &sent.holders,
-                &sent.operations,
-                &sent.messages,
-                &sent.ttls_ms,
-                &sent.reasons,
-                &sent.if_locked,
-            ],
-        )
-        .await?;
     let mut answers: Vec<Option<Answer>> = vec![None; commands.len()];
-    for row in rows {
-        let place = row.get::<_, i32>("ordinal") as usize - 1;
-        let answer = Answer { outcome: outcome(&row, &commands[place].1), now: time(&row, "now_ms").unwrap() };
-        assert!(answers[place].replace(answer).is_none(), "one answer to each");
+    while answers.iter().any(Option::is_none) {
+        let open: Vec<usize> = (0..commands.len()).filter(|&place| answers[place].is_none()).collect();
+        let mut sent = Columns::default();
+        open.iter().for_each(|&place| sent.push(&commands[place].0, &commands[place].1));
+        let rows = client
+            .query(
+                &statement,
+                &[
+                    &now.map(ms),
+                    &sent.projects,
+                    &sent.kinds,
+                    &sent.requests,
+                    &sent.tokens,
+                    &sent.holders,
+                    &sent.operations,
+                    &sent.messages,
+                    &sent.ttls_ms,
+                    &sent.reasons,
+                    &sent.if_locked,
+                ],
+            )
+            .await?;
+        for row in rows {
+            let place = open[row.get::<_, i32>("ordinal") as usize - 1];
+            let answer = Answer { outcome: outcome(&row, &commands[place].1), now: time(&row, "now_ms").unwrap() };
+            assert!(answers[place].replace(answer).is_none(), "one answer to each");
+        }
     }
-    Ok(answers.into_iter().map(|answer| answer.expect("an answer to each")).collect())
+    Ok(answers.into_iter().flatten().collect())
 }
 
 #[derive(Default)]

@@ -2,17 +2,20 @@
 
 -- buildlock.apply(at_ms, projects, kinds, requests, tokens, holders, operations, messages, ttls_ms, reasons,
 -- if_locked) returns table (ordinal, …buildlock.answer)
--- Decides many commands in one transaction: the nth of each array is the nth command's, as buildlock.decide
--- takes them. The projects' rows are locked in the order of their names before anything is decided: so transactions
--- that meet take their locks in the same order, and none waits for another that waits for it. Commands on one project
--- are decided in the order in which they stand. Each answer carries its command's place, from 1; they come in any
--- order. A project that is deleted while this waits for others may make it raise serialization_failure: to be sent
--- again.
+-- Decides commands in one transaction: the nth of each array is the nth command's, as buildlock.decide takes them.
+-- Each answer carries its command's place, from 1; they come in any order. Those that are not answered are to be sent
+-- again, in another transaction: of the commands on one project, all are answered or none. Where none is answered at
+-- all, somebody else was faster. Commands on one project are decided in the order in which they stand. A project that
+-- is deleted while this waits for others may make it raise serialization_failure: to be sent again.
 --
--- What changes nothing, such as a refusal, is answered first, and its row not locked. What is plain is decided for all
--- at once: to lock a project that is free, to renew or unlock a lease of one's own,
--- where nothing is due, nobody waits, and no other command here is about the project. All else, one by one, is
--- buildlock.decide's, which decides what is plain no differently.
+-- What is plain comes first, in one statement: to lock a project that is free, to renew or unlock a lease of one's
+-- own, where nothing is due, nobody waits, and no other command here is about the project. Then what changes nothing,
+-- such as a refusal. Only if there was none of these, all are decided one by one, by buildlock.decide, which decides
+-- what is plain no differently.
+--
+-- Projects' rows are locked in the order of their names, all in one statement: so transactions that meet take their
+-- locks in the same order, and none waits for another that waits for it. That is why the rest is left for another
+-- transaction, and why this is to be one of its own.
 create or replace function buildlock.apply(
   at_ms      bigint,
   projects   text[],
@@ -55,166 +58,37 @@ language plpgsql
 volatile
 set search_path = ''
 set jit = off
--- A plan that was made when a table was small must not scan it when it is large; nor does it depend on what is asked.
+-- A plan that was made when a table was small must not scan it when it is large, nor take rows in an order of its own;
+-- nor does it depend on what is asked.
 set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
   is_adopted constant boolean := buildlock.is_adopted();
-  -- Null: each of the others reads the clock once it has its row. A project that is new has none to be locked above,
-  -- and may be made, locked and unlocked by somebody else until then.
   given_ms   constant bigint := at_ms;
-  wanted     text[] := projects;      -- the projects whose rows are to be locked
-  repeated   text[] := '{}';          -- those with more than one command
-  answered   integer[] := '{}';       -- the commands that have their answers
-  is_new     boolean;                 -- whether a command is for a project that is yet to be made
-  any_new    boolean := false;
+  count      constant integer := cardinality(projects);
+  repeated   text[] := '{}';          -- the projects with more than one command
+  plain      integer;                 -- how many commands were plain
+  seen       integer := 0;            -- how many could be answered at sight
   held       text[];                  -- the projects whose rows are locked
   missing    text[] := '{}';          -- those that there are not
 begin
-  if cardinality(projects) = 1 and kinds[1] <> 'verify' then
-    return query
-      select 1, answer.*
-      from buildlock.decide(
-        at_ms, projects[1], kinds[1], requests[1], tokens[1], holders[1], operations[1], messages[1], ttls_ms[1],
-        reasons[1], apply.if_locked[1]
-      ) as answer;
-    return;
-  end if;
-
-  select array_agg(named.project) into repeated
-  from (
-    select command.project
-    from unnest(projects) as command (project)
-    group by command.project
-    having count(*) > 1
-  ) as named;
-  repeated := coalesce(repeated, '{}');
-
-  -- What changes nothing needs no lock on a row, and no commit on the disk: a lease is verified, a lock refused, a
-  -- project unknown. The clock is read after each row, so that what lives by then has lived when it was read.
-  if is_adopted or kinds && array['lock', 'verify'] then
-    has_news := false;
-    for
-      ordinal, is_new, outcome, now_ms, token, request, holder, operation, message, ttl_ms, acquired_at, expires_at,
-      claim_by, queue_length
-    in
-      select
-        command.ordinal,
-        this.project is null and (command.kind = 'lock' or is_adopted),
-        case
-          when this.project is null then 'unknown_project'
-          when command.kind = 'verify' then 'held'
-          else 'locked'
-        end,
-        clock.now_ms, this.token, this.request, this.holder, this.operation, this.message, this.ttl_ms,
-        this.acquired_at, this.expires_at, this.claim_by, this.queue_length
-      from unnest(projects, kinds, requests, tokens, apply.if_locked) with ordinality as command (
-          project, kind, request, token, if_locked, ordinal
-        )
-        left join buildlock.locks as this on this.project = command.project
-        cross join lateral (
-          select coalesce(at_ms, buildlock.now_ms(), this.token) as now_ms
-        ) as clock
-      where case
-          when this.project is null and (command.kind = 'lock' or is_adopted) then true
-          when command.project = any (repeated) then false
-          when this.project is null then true
-          when this.token is null then false
-          when clock.now_ms >= least(this.claim_by, this.expires_at, this.next_check) then false
-          when command.kind = 'verify' then this.token = command.token
-          when command.kind = 'lock' and command.if_locked = 'refuse' then
-            this.request <> command.request
-            and not exists (
-              select
-              from buildlock.tickets
-              where this.queue_length > 0
-                and tickets.project = command.project
-                and tickets.request = command.request
-            )
-            and not exists (
-              select
-              from buildlock.events
-              where events.request = command.request
-                and events.kind = 'granted'
-                and events.project = command.project
-            )
-          else false
-        end
-    loop
-      if is_new then
-        any_new := true;
-      else
-        answered := answered || ordinal;
-        return next;
-      end if;
-    end loop;
-    if cardinality(answered) = cardinality(projects) then
-      return;
-    end if;
-    if answered <> '{}' then
-      select array_agg(command.project) into wanted
-      from unnest(projects) with ordinality as command (project, ordinal)
-      where command.ordinal <> all (answered);
-    end if;
-  end if;
-
-  -- New projects are made before the others are locked: whoever waits for one that is being made has not locked any
-  -- that was there.
-  if any_new then
-    insert into buildlock.locks (project, owner)
-    select new.project, new.owner
+  if count > 1 then
+    select coalesce(array_agg(named.project), '{}') into repeated
     from (
-      select distinct on (command.project collate "C")
-        command.project,
-        case when is_adopted then buildlock.adopted_owner(command.project) else command.holder end as owner
-      from unnest(projects, kinds, holders) with ordinality as command (project, kind, holder, ordinal)
-      where (command.kind = 'lock' or is_adopted)
-        and command.project = any (wanted)
-        and not exists (select from buildlock.locks where locks.project = command.project)
-      order by command.project collate "C", command.ordinal
-    ) as new
-    where new.owner is not null
-    order by new.project collate "C"
-    on conflict do nothing;
+      select command.project
+      from unnest(projects) as command (project)
+      group by command.project
+      having count(*) > 1
+    ) as named;
   end if;
-  select coalesce(array_agg(locked.project), '{}') into held
-  from (
-    select locks.project
-    from buildlock.locks
-    where locks.project = any (wanted)
-    order by locks.project
-    for no key update
-  ) as locked;
-  -- From here on nothing waits, or two could wait for each other: a project that is not there now is not looked for
-  -- again.
-  if cardinality(held) < cardinality(wanted) then
-    select coalesce(array_agg(distinct named.project), '{}') into missing
-    from unnest(wanted) as named (project)
-    where named.project <> all (held);
-    if exists (
-      select
-      from unnest(projects, kinds) as command (project, kind)
-      where command.project = any (missing)
-        and case when is_adopted then buildlock.adopted_owner(command.project) is not null else command.kind = 'lock' end
-    ) then
-      raise exception 'a project was deleted in the meantime; nothing was changed' using errcode = 'serialization_failure';
-    end if;
-  end if;
-  -- Another statement: it sees what was committed while this one waited.
-  at_ms := coalesce(at_ms, buildlock.now_ms());
+
+  at_ms := coalesce(given_ms, floor(date_part('epoch', clock_timestamp()) * 1000));
   return query
-    with command as (
-      select *
-      from unnest(
-        projects, kinds, requests, tokens, holders, operations, messages, ttls_ms, reasons, apply.if_locked
-      ) with ordinality as given (
-        project, kind, request, token, holder, operation, message, ttl_ms, reason, if_locked, ordinal
-      )
-      where given.ordinal <> all (answered)
-    ),
-    plain as materialized (
+    with plain as materialized (
       select
         command.ordinal,
         command.kind,
@@ -233,130 +107,227 @@ begin
           when 'lock' then at_ms + command.ttl_ms
           when 'renew' then at_ms + coalesce(command.ttl_ms, this.ttl_ms)
         end as expires_at
-      from command
+      from unnest(projects, kinds, requests, tokens, holders, operations, messages, ttls_ms)
+          with ordinality as command (
+            project, kind, request, token, holder, operation, message, ttl_ms, ordinal
+          )
         join buildlock.locks as this on this.project = command.project
       where command.project <> all (repeated)
         and this.queue_length = 0
         and case
           when command.kind = 'lock' then
             this.token is null
-            and not exists (
-              select
+            -- Not "not exists", for which a planner that knows no better reads all events at once.
+            and (
+              select events.id
               from buildlock.events
               where events.request = command.request
                 and events.kind = 'granted'
                 and events.project = command.project
-            )
+              limit 1
+            ) is null
           when command.kind in ('renew', 'unlock') then
             this.token = command.token
             and this.holder = command.holder
             and least(this.claim_by, this.expires_at) > at_ms
           else false
         end
+      order by command.project collate "C"
     ),
-    -- By itself, so that none takes a number that does not need it.
+    -- By itself, so that none takes a number that does not need it; and the transaction is given its own number first:
+    -- buildlock.events_after tells by it whether an event that is missing may yet come.
     numbered as materialized (
-      select *, case when plain.kind <> 'renew' then nextval('buildlock.numbers') end as event
+      select
+        *,
+        case
+          when plain.kind <> 'renew' and pg_current_xact_id() is not null then nextval('buildlock.numbers')
+        end as event
       from plain
     ),
-    done as materialized (
-      select *, coalesce(numbered.token, numbered.event) as lease
+    saved as (
+      update buildlock.locks
+      set
+        holder = case when numbered.kind <> 'unlock' then numbered.holder end,
+        acquired_at = case when numbered.kind <> 'unlock' then numbered.acquired_at end,
+        token = case when numbered.kind <> 'unlock' then coalesce(numbered.token, numbered.event) end,
+        request = case when numbered.kind <> 'unlock' then numbered.request end,
+        operation = case when numbered.kind <> 'unlock' then numbered.operation end,
+        message = case when numbered.kind <> 'unlock' then numbered.message end,
+        ttl_ms = case when numbered.kind <> 'unlock' then numbered.ttl_ms end,
+        expires_at = numbered.expires_at,
+        claim_by = null,
+        due_at = least(numbered.due_at, numbered.expires_at),
+        first_event = coalesce(numbered.first_event, numbered.event),
+        last_event = coalesce(numbered.event, numbered.previous)
       from numbered
+      where locks.project = numbered.project
+        -- Whoever has changed the row since it was read has written an event, or has only renewed its lease.
+        and locks.last_event is not distinct from numbered.previous
+        and locks.queue_length = 0
+      returning
+        numbered.ordinal, numbered.kind, numbered.event, numbered.project, numbered.previous,
+        coalesce(numbered.token, numbered.event) as lease, numbered.request, numbered.holder, numbered.operation,
+        numbered.message, numbered.ttl_ms, numbered.acquired_at, numbered.expires_at
     ),
     recorded as (
       insert into buildlock.events (
         id, at, project, kind, holder, request, token, operation, message, ended_by, previous
       )
       select
-        done.event,
+        saved.event,
         at_ms,
-        done.project,
-        case done.kind when 'lock' then 'granted' else 'unlocked' end,
-        done.holder,
-        done.request,
-        done.lease,
-        done.operation,
-        case done.kind when 'lock' then done.message end,
-        case done.kind when 'unlock' then done.holder end,
-        done.previous
-      from done
-      where done.event is not null
+        saved.project,
+        case saved.kind when 'lock' then 'granted' else 'unlocked' end,
+        saved.holder,
+        saved.request,
+        saved.lease,
+        saved.operation,
+        case saved.kind when 'lock' then saved.message end,
+        case saved.kind when 'unlock' then saved.holder end,
+        saved.previous
+      from saved
+      where saved.event is not null
     ),
-    saved as (
-      update buildlock.locks
-      set
-        holder = case when done.kind <> 'unlock' then done.holder end,
-        acquired_at = case when done.kind <> 'unlock' then done.acquired_at end,
-        token = case when done.kind <> 'unlock' then done.lease end,
-        request = case when done.kind <> 'unlock' then done.request end,
-        operation = case when done.kind <> 'unlock' then done.operation end,
-        message = case when done.kind <> 'unlock' then done.message end,
-        ttl_ms = case when done.kind <> 'unlock' then done.ttl_ms end,
-        expires_at = done.expires_at,
-        claim_by = null,
-        due_at = least(done.due_at, done.expires_at),
-        first_event = coalesce(done.first_event, done.event),
-        last_event = coalesce(done.event, done.previous)
-      from done
-      where locks.project = done.project
-    ),
-    other as (
-      select command.*
-      from command
-      where not exists (select from done where done.ordinal = command.ordinal)
-        and command.project <> all (missing)
-      order by command.project collate "C", command.ordinal
+    told as (
+      select buildlock.project_changed(
+        saved.project, case saved.kind when 'lock' then saved.holder end, saved.acquired_at
+      )
+      from saved
+      where is_adopted
+        and saved.event is not null
     )
     select
-      done.ordinal::integer,
-      case done.kind when 'unlock' then 'ended' else 'held' end,
-      at_ms,
-      held.lease,
-      held.request,
-      held.holder,
-      held.operation,
-      held.message,
-      held.ttl_ms,
-      held.acquired_at,
-      held.expires_at,
-      null::bigint,
-      case when held.lease is not null then 0::bigint end,
-      null::bigint,
-      null::bigint,
-      ended.lease,
-      ended.request,
-      ended.holder,
-      ended.how,
-      ended.at,
-      ended.holder,
-      null::text,
-      false
-    from done
-      left join lateral (select done.* where done.kind <> 'unlock') as held on true
-      left join lateral (
-        select done.lease, done.request, done.holder, 'unlocked' as how, at_ms as at where done.kind = 'unlock'
-      ) as ended on true
-      cross join lateral (
-        select count(*)
-        from (
-          select buildlock.project_changed(
-            done.project, case done.kind when 'lock' then done.holder end, done.acquired_at
-          )
-          where is_adopted and done.event is not null
-        ) as told
-      ) as hook
-    union all
-    select other.ordinal::integer, answers.*
-    from other
-      cross join lateral buildlock.decide(
-        given_ms, other.project, other.kind, other.request, other.token, other.holder, other.operation, other.message,
-        other.ttl_ms, other.reason, other.if_locked
-      ) as answers
+      saved.ordinal::integer, 'held', at_ms, saved.lease, saved.request, saved.holder, saved.operation,
+      saved.message, saved.ttl_ms, saved.acquired_at, saved.expires_at, null::bigint, 0::bigint, null::bigint,
+      null::bigint, null::bigint, null::uuid, null::text, null::text, null::bigint, null::text, null::text,
+      (select count(*) < 0 from told)
+    from saved
+    where saved.kind <> 'unlock'
     union all
     select
-      command.ordinal::integer, 'unknown_project', at_ms, null, null, null, null, null, null, null, null, null, null,
-      null, null, null, null, null, null, null, null, null, false
-    from command
+      saved.ordinal::integer, 'ended', at_ms, null, null, null, null, null, null, null, null, null, null, null, null,
+      saved.lease, saved.request, saved.holder, 'unlocked', at_ms, saved.holder, null,
+      (select count(*) < 0 from told)
+    from saved
+    where saved.kind = 'unlock';
+  get diagnostics plain = row_count;
+  if plain = count then
+    return;
+  end if;
+
+  -- What changes nothing needs no lock on a row, and no commit on the disk: a lease is verified, a lock refused, a
+  -- project unknown. The clock is read after each row, so that what lives by then has lived when it was read.
+  return query
+    select
+      command.ordinal::integer,
+      case
+        when this.project is null then 'unknown_project'
+        when command.kind = 'verify' then 'held'
+        else 'locked'
+      end,
+      clock.now_ms, this.token, this.request, this.holder, this.operation, this.message, this.ttl_ms,
+      this.acquired_at, this.expires_at, this.claim_by, this.queue_length, null::bigint, null::bigint,
+      null::bigint, null::uuid, null::text, null::text, null::bigint, null::text, null::text, false
+    from unnest(projects, kinds, requests, tokens, apply.if_locked) with ordinality as command (
+        project, kind, request, token, if_locked, ordinal
+      )
+      left join buildlock.locks as this on this.project = command.project
+      cross join lateral (
+        select coalesce(
+          given_ms, floor(date_part('epoch', clock_timestamp()) * 1000)::bigint, this.token
+        ) as now_ms
+      ) as clock
+    where case
+        when command.project = any (repeated) then false
+        when this.project is null then not is_adopted and command.kind <> 'lock'
+        when this.token is null or clock.now_ms >= least(this.claim_by, this.expires_at, this.next_check) then false
+        when command.kind = 'verify' then this.token = command.token
+        when command.kind = 'lock' and command.if_locked = 'refuse' then
+          this.request <> command.request
+          and (
+            select tickets.number
+            from buildlock.tickets
+            where this.queue_length > 0
+              and tickets.project = command.project
+              and tickets.request = command.request
+          ) is null
+          and (
+            select events.id
+            from buildlock.events
+            where events.request = command.request
+              and events.kind = 'granted'
+              and events.project = command.project
+            limit 1
+          ) is null
+        else false
+      end;
+  get diagnostics seen = row_count;
+  -- What was plain when it was read, and is no longer, may have left its row locked.
+  if plain + seen > 0 or pg_current_xact_id_if_assigned() is not null then
+    return;
+  end if;
+
+  if count > 1 then
+    -- New projects are made before the others are locked: whoever waits for one that is being made has not locked any
+    -- that was there.
+    insert into buildlock.locks (project, owner)
+    select new.project, new.owner
+    from (
+      select distinct on (command.project collate "C")
+        command.project,
+        case when is_adopted then buildlock.adopted_owner(command.project) else command.holder end as owner
+      from unnest(projects, kinds, holders) with ordinality as command (project, kind, holder, ordinal)
+      where (command.kind = 'lock' or is_adopted)
+        and not exists (select from buildlock.locks where locks.project = command.project)
+      order by command.project collate "C", command.ordinal
+    ) as new
+    where new.owner is not null
+    order by new.project collate "C"
+    on conflict do nothing;
+    select coalesce(array_agg(locked.project), '{}') into held
+    from (
+      select locks.project
+      from buildlock.locks
+      where locks.project = any (projects)
+      order by locks.project
+      for no key update
+    ) as locked;
+    -- From here on nothing waits, or two could wait for each other: a project that is not there now is not looked for
+    -- again.
+    select coalesce(array_agg(distinct named.project), '{}') into missing
+    from unnest(projects) as named (project)
+    where named.project <> all (held);
+    if exists (
+      select
+      from unnest(projects, kinds) as command (project, kind)
+      where command.project = any (missing)
+        and case when is_adopted then buildlock.adopted_owner(command.project) is not null else command.kind = 'lock' end
+    ) then
+      raise exception 'a project was deleted in the meantime; nothing was changed' using errcode = 'serialization_failure';
+    end if;
+  end if;
+  -- Without a time given, each reads the clock once it has its row. A project that is new has none to be locked above,
+  -- and may be made, locked and unlocked by somebody else until then.
+  return query
+    select command.ordinal::integer, answer.*
+    from (
+        select *
+        from unnest(projects, kinds, requests, tokens, holders, operations, messages, ttls_ms, reasons, apply.if_locked)
+          with ordinality as given (
+            project, kind, request, token, holder, operation, message, ttl_ms, reason, if_locked, ordinal
+          )
+        where given.project <> all (missing)
+        order by given.project collate "C", given.ordinal
+      ) as command
+      cross join lateral buildlock.decide(
+        given_ms, command.project, command.kind, command.request, command.token, command.holder, command.operation,
+        command.message, command.ttl_ms, command.reason, command.if_locked
+      ) as answer
+    union all
+    select
+      command.ordinal::integer, 'unknown_project', coalesce(given_ms, buildlock.now_ms()), null, null, null, null, null,
+      null, null, null, null, null, null, null, null, null, null, null, null, null, null, false
+    from unnest(projects) with ordinality as command (project, ordinal)
     where command.project = any (missing);
 end
 $$;
@@ -364,4 +335,4 @@ $$;
 comment on function buildlock.apply(
   bigint, text[], text[], uuid[], bigint[], text[], text[], text[], bigint[], text[], text[]
 ) is
-  'Decides many commands in one transaction, as buildlock.decide does each.';
+  'Decides commands in one transaction, as buildlock.decide does each; what is not answered is to be sent again.';
