@@ -11,7 +11,7 @@
 -- What is plain comes first, in one statement: to lock a project that is free, to renew or unlock a lease of one's
 -- own, where nothing is due, nobody waits, and no other command here is about the project. Then what changes nothing,
 -- such as a refusal. Only if there was none of these, all are decided one by one, by buildlock.decide, which decides
--- what is plain no differently.
+-- what is plain no differently; a single command is left to it at once.
 --
 -- Projects' rows are locked in the order of their names, all in one statement: so transactions that meet take their
 -- locks in the same order, and none waits for another that waits for it. That is why the rest is left for another
@@ -57,7 +57,6 @@ returns table (
 language plpgsql
 volatile
 set search_path = ''
-set jit = off
 -- A plan that was made when a table was small must not scan it when it is large, nor take rows in an order of its own;
 -- nor does it depend on what is asked.
 set enable_seqscan = off
@@ -70,79 +69,79 @@ declare
   is_adopted constant boolean := buildlock.is_adopted();
   given_ms   constant bigint := at_ms;
   count      constant integer := cardinality(projects);
-  repeated   text[] := '{}';          -- the projects with more than one command
   plain      integer;                 -- how many commands were plain
   seen       integer := 0;            -- how many could be answered at sight
   held       text[];                  -- the projects whose rows are locked
   missing    text[] := '{}';          -- those that there are not
 begin
-  if count > 1 then
-    select coalesce(array_agg(named.project), '{}') into repeated
-    from (
-      select command.project
-      from unnest(projects) as command (project)
-      group by command.project
-      having count(*) > 1
-    ) as named;
+  if count = 1 and kinds[1] <> 'verify' then
+    return query
+      select 1, answer.*
+      from buildlock.decide(
+        at_ms, projects[1], kinds[1], requests[1], tokens[1], holders[1], operations[1], messages[1], ttls_ms[1],
+        reasons[1], apply.if_locked[1]
+      ) as answer;
+    return;
   end if;
 
   at_ms := coalesce(given_ms, floor(date_part('epoch', clock_timestamp()) * 1000));
   return query
-    with plain as materialized (
+    with numbered as materialized (
       select
-        command.ordinal,
-        command.kind,
-        this.project,
-        this.due_at,
-        this.first_event,
-        this.last_event as previous,
-        this.token,
-        coalesce(this.request, command.request) as request,
-        command.holder,
-        coalesce(this.operation, command.operation) as operation,
-        coalesce(this.message, command.message) as message,
-        coalesce(this.ttl_ms, command.ttl_ms) as ttl_ms,
-        coalesce(this.acquired_at, at_ms) as acquired_at,
-        case command.kind
-          when 'lock' then at_ms + command.ttl_ms
-          when 'renew' then at_ms + coalesce(command.ttl_ms, this.ttl_ms)
-        end as expires_at
-      from unnest(projects, kinds, requests, tokens, holders, operations, messages, ttls_ms)
-          with ordinality as command (
-            project, kind, request, token, holder, operation, message, ttl_ms, ordinal
-          )
-        join buildlock.locks as this on this.project = command.project
-      where command.project <> all (repeated)
-        and this.queue_length = 0
-        and case
-          when command.kind = 'lock' then
-            this.token is null
-            -- Not "not exists", for which a planner that knows no better reads all events at once.
-            and (
-              select events.id
-              from buildlock.events
-              where events.request = command.request
-                and events.kind = 'granted'
-                and events.project = command.project
-              limit 1
-            ) is null
-          when command.kind in ('renew', 'unlock') then
-            this.token = command.token
-            and this.holder = command.holder
-            and least(this.claim_by, this.expires_at) > at_ms
-          else false
-        end
-      order by command.project collate "C"
-    ),
-    -- By itself, so that none takes a number that does not need it; and the transaction is given its own number first:
-    -- buildlock.events_after tells by it whether an event that is missing may yet come.
-    numbered as materialized (
-      select
-        *,
+        plain.*,
+        -- Only what needs a number takes one, and the transaction is given its own number first:
+        -- buildlock.events_after tells by it whether an event that is missing may yet come.
         case
           when plain.kind <> 'renew' and pg_current_xact_id() is not null then nextval('buildlock.numbers')
         end as event
-      from plain
+      from (
+        select
+          command.ordinal,
+          command.kind,
+          this.project,
+          this.due_at,
+          this.first_event,
+          this.last_event as previous,
+          this.token,
+          coalesce(this.request, command.request) as request,
+          command.holder,
+          coalesce(this.operation, command.operation) as operation,
+          coalesce(this.message, command.message) as message,
+          coalesce(this.ttl_ms, command.ttl_ms) as ttl_ms,
+          coalesce(this.acquired_at, at_ms) as acquired_at,
+          case command.kind
+            when 'lock' then at_ms + command.ttl_ms
+            when 'renew' then at_ms + coalesce(command.ttl_ms, this.ttl_ms)
+          end as expires_at
+        from (
+            select *, count(*) over (partition by given.project collate "C") as abreast
+            from unnest(projects, kinds, requests, tokens, holders, operations, messages, ttls_ms)
+              with ordinality as given (project, kind, request, token, holder, operation, message, ttl_ms, ordinal)
+          ) as command
+          join buildlock.locks as this on this.project = command.project
+        where command.abreast = 1
+          and this.queue_length = 0
+          and case
+            when command.kind = 'lock' then
+              this.token is null
+              -- Not "not exists", for which a planner that knows no better reads all events at once.
+              and (
+                select events.id
+                from buildlock.events
+                where events.request = command.request
+                  and events.kind = 'granted'
+                  and events.project = command.project
+                limit 1
+              ) is null
+            when command.kind in ('renew', 'unlock') then
+              this.token = command.token
+              and this.holder = command.holder
+              and least(this.claim_by, this.expires_at) > at_ms
+            else false
+          end
+        order by this.project
+        offset 0
+      ) as plain
     ),
     saved as (
       update buildlock.locks
@@ -228,9 +227,11 @@ begin
       clock.now_ms, this.token, this.request, this.holder, this.operation, this.message, this.ttl_ms,
       this.acquired_at, this.expires_at, this.claim_by, this.queue_length, null::bigint, null::bigint,
       null::bigint, null::uuid, null::text, null::text, null::bigint, null::text, null::text, false
-    from unnest(projects, kinds, requests, tokens, apply.if_locked) with ordinality as command (
-        project, kind, request, token, if_locked, ordinal
-      )
+    from (
+        select *, count(*) over (partition by given.project collate "C") as abreast
+        from unnest(projects, kinds, requests, tokens, apply.if_locked)
+          with ordinality as given (project, kind, request, token, if_locked, ordinal)
+      ) as command
       left join buildlock.locks as this on this.project = command.project
       cross join lateral (
         select coalesce(
@@ -238,7 +239,7 @@ begin
         ) as now_ms
       ) as clock
     where case
-        when command.project = any (repeated) then false
+        when command.abreast > 1 then false
         when this.project is null then not is_adopted and command.kind <> 'lock'
         when this.token is null or clock.now_ms >= least(this.claim_by, this.expires_at, this.next_check) then false
         when command.kind = 'verify' then this.token = command.token
@@ -267,44 +268,42 @@ begin
     return;
   end if;
 
-  if count > 1 then
-    -- New projects are made before the others are locked: whoever waits for one that is being made has not locked any
-    -- that was there.
-    insert into buildlock.locks (project, owner)
-    select new.project, new.owner
-    from (
-      select distinct on (command.project collate "C")
-        command.project,
-        case when is_adopted then buildlock.adopted_owner(command.project) else command.holder end as owner
-      from unnest(projects, kinds, holders) with ordinality as command (project, kind, holder, ordinal)
-      where (command.kind = 'lock' or is_adopted)
-        and not exists (select from buildlock.locks where locks.project = command.project)
-      order by command.project collate "C", command.ordinal
-    ) as new
-    where new.owner is not null
-    order by new.project collate "C"
-    on conflict do nothing;
-    select coalesce(array_agg(locked.project), '{}') into held
-    from (
-      select locks.project
-      from buildlock.locks
-      where locks.project = any (projects)
-      order by locks.project
-      for no key update
-    ) as locked;
-    -- From here on nothing waits, or two could wait for each other: a project that is not there now is not looked for
-    -- again.
-    select coalesce(array_agg(distinct named.project), '{}') into missing
-    from unnest(projects) as named (project)
-    where named.project <> all (held);
-    if exists (
-      select
-      from unnest(projects, kinds) as command (project, kind)
-      where command.project = any (missing)
-        and case when is_adopted then buildlock.adopted_owner(command.project) is not null else command.kind = 'lock' end
-    ) then
-      raise exception 'a project was deleted in the meantime; nothing was changed' using errcode = 'serialization_failure';
-    end if;
+  -- New projects are made before the others are locked: whoever waits for one that is being made has not locked any
+  -- that was there.
+  insert into buildlock.locks (project, owner)
+  select new.project, new.owner
+  from (
+    select distinct on (command.project collate "C")
+      command.project,
+      case when is_adopted then buildlock.adopted_owner(command.project) else command.holder end as owner
+    from unnest(projects, kinds, holders) with ordinality as command (project, kind, holder, ordinal)
+    where (command.kind = 'lock' or is_adopted)
+      and not exists (select from buildlock.locks where locks.project = command.project)
+    order by command.project collate "C", command.ordinal
+  ) as new
+  where new.owner is not null
+  order by new.project collate "C"
+  on conflict do nothing;
+  select coalesce(array_agg(locked.project), '{}') into held
+  from (
+    select locks.project
+    from buildlock.locks
+    where locks.project = any (projects)
+    order by locks.project
+    for no key update
+  ) as locked;
+  -- From here on nothing waits, or two could wait for each other: a project that is not there now is not looked for
+  -- again.
+  select coalesce(array_agg(distinct named.project), '{}') into missing
+  from unnest(projects) as named (project)
+  where named.project <> all (held);
+  if exists (
+    select
+    from unnest(projects, kinds) as command (project, kind)
+    where command.project = any (missing)
+      and case when is_adopted then buildlock.adopted_owner(command.project) is not null else command.kind = 'lock' end
+  ) then
+    raise exception 'a project was deleted in the meantime; nothing was changed' using errcode = 'serialization_failure';
   end if;
   -- Without a time given, each reads the clock once it has its row. A project that is new has none to be locked above,
   -- and may be made, locked and unlocked by somebody else until then.
