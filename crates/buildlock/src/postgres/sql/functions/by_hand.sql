@@ -22,6 +22,7 @@ language plpgsql
 volatile
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 -- Whoever updates the adopted table has its row already, and a lock that is just changing wants it: rather than
 -- have one of the two ended as a deadlock, which takes a second, let it be this one.
 set lock_timeout = '500ms'
@@ -64,6 +65,7 @@ language plpgsql
 volatile
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 set lock_timeout = '500ms'
 as $$
 declare

@@ -10,6 +10,7 @@ language plpgsql
 volatile
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   -- How soon to look again after a project that somebody has in hand.
@@ -58,6 +59,7 @@ language plpgsql
 volatile
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   always_kept_ms constant bigint := 24 * 60 * 60 * 1000;

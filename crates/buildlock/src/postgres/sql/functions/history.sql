@@ -10,6 +10,7 @@ language plpgsql
 stable
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   this  buildlock.locks;
@@ -79,6 +80,7 @@ language plpgsql
 stable
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 begin
   return query

@@ -6,7 +6,8 @@
 
 -- buildlock.decide_plainly(at_ms, project, kind, request, token, holder, operation, message, ttl_ms)
 -- returns buildlock.answer
--- What buildlock.decide answers and writes, if it is plain; else without an outcome, and nothing is changed.
+-- What buildlock.decide answers and writes, if it is plain; else without an outcome, and nothing is changed. Without a
+-- request: one that is new.
 create or replace function buildlock.decide_plainly(
   at_ms     bigint,
   project   text,
@@ -27,44 +28,43 @@ declare
   answer buildlock.answer;
 begin
   if kind = 'lock' then
-    with this as materialized (
-      select locks.due_at, locks.last_event
-      from buildlock.locks
-      where locks.project = decide_plainly.project
-        and locks.token is null
-        and locks.queue_length = 0
-        and locks.first_event is not null
-        and not exists (
-          select
-          from buildlock.events
-          where events.request = decide_plainly.request
-            and events.kind = 'granted'
-            and events.project = decide_plainly.project
-        )
-    ),
-    granted as materialized (
-      select
-        this.*,
-        case when pg_current_xact_id() is not null then nextval('buildlock.numbers') end as token,
-        coalesce(at_ms, buildlock.now_ms()) as now_ms
-      from this
-    ),
-    saved as (
+    with saved as (
       update buildlock.locks
       set
-        holder = decide_plainly.holder, acquired_at = granted.now_ms, token = granted.token,
-        request = decide_plainly.request, operation = decide_plainly.operation, message = decide_plainly.message,
-        ttl_ms = decide_plainly.ttl_ms, expires_at = granted.now_ms + decide_plainly.ttl_ms,
-        due_at = least(granted.due_at, granted.now_ms + decide_plainly.ttl_ms), last_event = granted.token
-      from granted
+        holder = decide_plainly.holder, acquired_at = free.now_ms, token = free.token,
+        request = coalesce(decide_plainly.request, gen_random_uuid()), operation = decide_plainly.operation,
+        message = decide_plainly.message, ttl_ms = decide_plainly.ttl_ms,
+        expires_at = free.now_ms + decide_plainly.ttl_ms,
+        due_at = least(locks.due_at, free.now_ms + decide_plainly.ttl_ms), last_event = free.token
+      from (
+        select
+          locks.last_event,
+          case when pg_current_xact_id() is not null then nextval('buildlock.numbers') end as token,
+          coalesce(at_ms, buildlock.now_ms()) as now_ms
+        from buildlock.locks
+        where locks.project = decide_plainly.project
+          and locks.token is null
+          and locks.queue_length = 0
+          and locks.first_event is not null
+          and (
+            decide_plainly.request is null
+            or not exists (
+              select
+              from buildlock.events
+              where events.request = decide_plainly.request
+                and events.kind = 'granted'
+                and events.project = decide_plainly.project
+            )
+          )
+      ) as free
       where locks.project = decide_plainly.project
         -- Whoever has changed the row since it was read has written an event.
-        and locks.last_event = granted.last_event
-      returning granted.*
+        and locks.last_event = free.last_event
+      returning free.token, free.now_ms, free.last_event, locks.request
     )
     insert into buildlock.events (id, at, project, kind, holder, request, token, operation, message, previous)
     select
-      saved.token, saved.now_ms, decide_plainly.project, 'granted', decide_plainly.holder, decide_plainly.request,
+      saved.token, saved.now_ms, decide_plainly.project, 'granted', decide_plainly.holder, saved.request,
       saved.token, decide_plainly.operation, decide_plainly.message, saved.last_event
     from saved
     returning
@@ -74,30 +74,29 @@ begin
     into answer;
 
   elsif kind = 'unlock' then
-    with this as materialized (
-      select
-        locks.request, locks.operation, locks.last_event,
-        case when pg_current_xact_id() is not null then nextval('buildlock.numbers') end as event,
-        coalesce(at_ms, buildlock.now_ms()) as now_ms
-      from buildlock.locks
-      where locks.project = decide_plainly.project
-        and locks.token = decide_plainly.token
-        and locks.holder = decide_plainly.holder
-        and locks.queue_length = 0
-        and least(locks.claim_by, locks.expires_at)
-          > coalesce(at_ms, buildlock.now_ms())
-    ),
-    saved as (
+    with saved as (
       update buildlock.locks
       set
         holder = null, acquired_at = null, token = null, request = null, operation = null, message = null,
-        ttl_ms = null, expires_at = null, claim_by = null, last_event = this.event
-      from this
+        ttl_ms = null, expires_at = null, claim_by = null, last_event = held.event
+      from (
+        select
+          locks.request, locks.operation, locks.last_event, clock.now_ms,
+          case when pg_current_xact_id() is not null then nextval('buildlock.numbers') end as event
+        from (
+            select coalesce(at_ms, buildlock.now_ms()) as now_ms
+          ) as clock
+          join buildlock.locks on least(locks.claim_by, locks.expires_at) > clock.now_ms
+        where locks.project = decide_plainly.project
+          and locks.token = decide_plainly.token
+          and locks.holder = decide_plainly.holder
+          and locks.queue_length = 0
+      ) as held
       where locks.project = decide_plainly.project
-        and locks.last_event = this.last_event
+        and locks.last_event = held.last_event
         -- A renewal is no event, and changes no more than this.
         and locks.queue_length = 0
-      returning this.*
+      returning held.*
     )
     insert into buildlock.events (id, at, project, kind, holder, request, token, operation, ended_by, previous)
     select

@@ -9,6 +9,7 @@ language plpgsql
 stable
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   status buildlock.status;
@@ -62,6 +63,7 @@ language plpgsql
 volatile
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   unlocked buildlock.locks;
@@ -92,6 +94,7 @@ language plpgsql
 volatile
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 begin
   return query
@@ -118,6 +121,7 @@ language plpgsql
 volatile
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   before buildlock.locks;
@@ -161,6 +165,7 @@ language plpgsql
 volatile
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   answer buildlock.answer;

@@ -1,8 +1,8 @@
 -- From a call of a public function to the engine and back: who may, what is valid, what is answered.
 
--- buildlock.check_text(field, value, least_chars, most_bytes, most_chars, allowed) returns void
--- Raises INVALID_REQUEST unless the text is within its bounds and without control characters.
-create or replace function buildlock.check_text(
+-- buildlock.checked_text(field, value, least_chars, most_bytes, most_chars, allowed) returns text
+-- The text; raises INVALID_REQUEST unless it is within its bounds and without control characters.
+create or replace function buildlock.checked_text(
   field       text,
   value       text,
   least_chars integer,
@@ -10,49 +10,50 @@ create or replace function buildlock.check_text(
   most_chars  integer,
   allowed     text
 )
-returns void
+returns text
 language plpgsql
 immutable
 set search_path = ''
 as $$
+declare
+  problem constant text := case
+    when value is null then 'is missing'
+    when length(value) < least_chars then 'is empty'
+    when octet_length(value) > most_bytes then format('is %s bytes long', octet_length(value))
+    when length(value) > most_chars then format('is longer than %s characters', most_chars)
+    when value ~ '[\u0001-\u001f\u007f-\u009f]' then 'has a control character'
+  end;
 begin
-  if value is null then
-    perform buildlock.refuse_value(field, 'is missing', allowed);
-  elsif length(value) < least_chars then
-    perform buildlock.refuse_value(field, 'is empty', allowed);
-  elsif octet_length(value) > most_bytes then
-    perform buildlock.refuse_value(field, format('is %s bytes long', octet_length(value)), allowed);
-  elsif length(value) > most_chars then
-    perform buildlock.refuse_value(field, format('is longer than %s characters', most_chars), allowed);
-  elsif value ~ '[\u0001-\u001f\u007f-\u009f]' then
-    perform buildlock.refuse_value(field, 'has a control character', allowed);
+  if problem is not null then
+    perform buildlock.refuse_value(field, problem, allowed);
   end if;
+  return value;
 end
 $$;
 
-comment on function buildlock.check_text(text, text, integer, integer, integer, text) is
-  'Raises INVALID_REQUEST unless the text is within its bounds and without control characters.';
+comment on function buildlock.checked_text(text, text, integer, integer, integer, text) is
+  'The text; raises INVALID_REQUEST unless it is within its bounds and without control characters.';
 
--- buildlock.check_name(field, value) returns void
--- Raises INVALID_REQUEST unless the text can name a project or a holder.
-create or replace function buildlock.check_name(field text, value text)
-returns void
+-- buildlock.checked_name(field, value) returns text
+-- The text; raises INVALID_REQUEST unless it can name a project or a holder.
+create or replace function buildlock.checked_name(field text, value text)
+returns text
 language plpgsql
 immutable
 set search_path = ''
 as $$
 begin
-  perform buildlock.check_text(field, value, 1, 200, 200, '1 to 200 bytes of UTF-8 without control characters');
+  return buildlock.checked_text(field, value, 1, 200, 200, '1 to 200 bytes of UTF-8 without control characters');
 end
 $$;
 
-comment on function buildlock.check_name(text, text) is
-  'Raises INVALID_REQUEST unless the text can name a project or a holder.';
+comment on function buildlock.checked_name(text, text) is
+  'The text; raises INVALID_REQUEST unless it can name a project or a holder.';
 
--- buildlock.check_token(token) returns void
--- Raises INVALID_REQUEST unless the number can be a fencing token.
-create or replace function buildlock.check_token(token bigint)
-returns void
+-- buildlock.checked_token(token) returns bigint
+-- The number; raises INVALID_REQUEST unless it can be a fencing token.
+create or replace function buildlock.checked_token(token bigint)
+returns bigint
 language plpgsql
 immutable
 set search_path = ''
@@ -63,11 +64,12 @@ begin
       'token', coalesce('is ' || token, 'is missing'), 'a whole number from 1 to 2^53 - 1'
     );
   end if;
+  return token;
 end
 $$;
 
-comment on function buildlock.check_token(bigint) is
-  'Raises INVALID_REQUEST unless the number can be a fencing token.';
+comment on function buildlock.checked_token(bigint) is
+  'The number; raises INVALID_REQUEST unless it can be a fencing token.';
 
 -- buildlock.ttl_ms(seconds) returns bigint
 -- A TTL in milliseconds, parts of one dropped; raises INVALID_REQUEST unless it is 1 second to 24 hours.
@@ -89,23 +91,21 @@ $$;
 comment on function buildlock.ttl_ms(double precision) is
   'A TTL in milliseconds, parts of one dropped; raises INVALID_REQUEST unless it is 1 second to 24 hours.';
 
--- buildlock.must_be_seen(project, caller_kind, caller_name) returns void
--- Raises PROJECT_NOT_FOUND where a user asks about what is not its own: to it that is as what is not there.
-create or replace function buildlock.must_be_seen(project text, caller_kind text, caller_name text)
-returns void
+-- buildlock.is_hidden(project, caller_kind, caller_name) returns boolean
+-- Whether a user asks about what is not its own: to it that is as what is not there.
+create or replace function buildlock.is_hidden(project text, caller_kind text, caller_name text)
+returns boolean
 language plpgsql
 stable
 set search_path = ''
 as $$
 begin
-  if caller_kind = 'user' and buildlock.owner_of(project) is distinct from caller_name then
-    perform buildlock.refuse_unknown(project);
-  end if;
+  return caller_kind = 'user' and buildlock.owner_of(project) is distinct from caller_name;
 end
 $$;
 
-comment on function buildlock.must_be_seen(text, text, text) is
-  'Raises PROJECT_NOT_FOUND where a user asks about what is not its own.';
+comment on function buildlock.is_hidden(text, text, text) is
+  'Whether a user asks about what is not its own: to it that is as what is not there.';
 
 -- buildlock.speaks_for(caller_kind, caller_name, named) returns text
 -- In whose name the caller asks: a user in its own; an operator and a service also in another's, whom it names.
@@ -124,8 +124,7 @@ begin
       403, 'FORBIDDEN', 'a user speaks for itself only', 'leave out the holder', jsonb_build_object('field', 'holder')
     );
   end if;
-  perform buildlock.check_name('holder', named);
-  return named;
+  return buildlock.checked_name('holder', named);
 end
 $$;
 
@@ -154,10 +153,17 @@ set search_path = ''
 -- Shorter than the time-outs of Supabase's API roles, longer than any transaction of buildlock's own.
 set lock_timeout = '1s'
 as $$
+declare
+  answer buildlock.answer;
 begin
-  return buildlock.decide(
-    null, project, kind, request, token, holder, operation, message, ttl_ms, reason, 'refuse'
-  );
+  answer := buildlock.decide_plainly(null, project, kind, request, token, holder, operation, message, ttl_ms);
+  if answer.outcome is null then
+    answer := buildlock.decide(
+      null, project, kind, coalesce(request, gen_random_uuid()), token, holder, operation, message, ttl_ms, reason,
+      'refuse'
+    );
+  end if;
+  return answer;
 exception
   when lock_not_available or deadlock_detected then
     perform buildlock.refuse_for_now(project);
@@ -189,12 +195,12 @@ declare
   answer buildlock.answer;
 begin
   caller := buildlock.caller();
-  perform buildlock.check_name('project_id', project);
+  project := buildlock.checked_name('project_id', project);
   asks := buildlock.speaks_for(caller.kind, caller.name, holder);
-  perform buildlock.check_text(
+  operation := buildlock.checked_text(
     'operation', operation, 1, 64, 64, '1 to 64 bytes of UTF-8 without control characters'
   );
-  perform buildlock.check_text(
+  message := buildlock.checked_text(
     'message', coalesce(message, ''), 0, 2000, 500, 'up to 500 characters without control characters'
   );
   if caller.kind = 'user' then
@@ -205,12 +211,13 @@ begin
     end if;
   end if;
   answer := buildlock.decide_soon(
-    'lock', project, coalesce(request_id, gen_random_uuid()), null, asks, operation, coalesce(message, ''),
-    buildlock.ttl_ms(coalesce(ttl_seconds, 30))
+    'lock', project, request_id, null, asks, operation, message, buildlock.ttl_ms(coalesce(ttl_seconds, 30))
   );
   -- Somebody else may have made the project in the meantime. An error takes all back.
-  if caller.kind = 'user' and owner is null and answer.outcome <> 'unknown_project' then
-    perform buildlock.must_be_seen(project, caller.kind, caller.name);
+  if caller.kind = 'user' and owner is null and answer.outcome <> 'unknown_project'
+    and buildlock.is_hidden(project, caller.kind, caller.name)
+  then
+    perform buildlock.refuse_unknown(project);
   end if;
   if answer.outcome not in ('held', 'locked', 'queue_full') then
     perform buildlock.refuse_answer(project, answer);
@@ -244,18 +251,20 @@ declare
   answer buildlock.answer;
 begin
   caller := buildlock.caller();
-  perform buildlock.check_name('project_id', project);
-  perform buildlock.check_token(token);
+  project := buildlock.checked_name('project_id', project);
+  token := buildlock.checked_token(token);
   asks := buildlock.speaks_for(caller.kind, caller.name, holder);
   if kind in ('renew', 'unlock') and caller.kind = 'service' then
     asks := coalesce(buildlock.holder_of(project, token, holder), asks);
   end if;
   if kind = 'force_unlock' then
-    perform buildlock.check_text(
+    reason := buildlock.checked_text(
       'reason', reason, 1, 2000, 500, '1 to 500 characters without control characters'
     );
   end if;
-  perform buildlock.must_be_seen(project, caller.kind, caller.name);
+  if buildlock.is_hidden(project, caller.kind, caller.name) then
+    perform buildlock.refuse_unknown(project);
+  end if;
   answer := buildlock.decide_soon(
     kind, project, null, token, asks, null, null,
     case when ttl_seconds is not null then buildlock.ttl_ms(ttl_seconds) end, reason
@@ -283,11 +292,10 @@ declare
   held   buildlock.locks;
 begin
   caller := buildlock.caller();
-  perform buildlock.check_name('project_id', project);
-  if buildlock.owner_of(project) is null then
+  project := buildlock.checked_name('project_id', project);
+  if buildlock.owner_of(project) is null or buildlock.is_hidden(project, caller.kind, caller.name) then
     perform buildlock.refuse_unknown(project);
   end if;
-  perform buildlock.must_be_seen(project, caller.kind, caller.name);
   select * into held
   from buildlock.locks
   where locks.project = ask_who_holds.project
