@@ -13,7 +13,9 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::{Cli, Command, LogFormat};
 use crate::commands::{build_supervisor, run};
@@ -67,18 +69,21 @@ fn in_runtime(global: &cli::Global, command: Command) -> Result<(), Failure> {
 /// Warnings of the library go to standard error, and what a server does; RUST_LOG asks for more.
 fn tell_of_trouble(global: &cli::Global, command: &Command) {
     let level = match command {
-        _ if global.quiet => "error",
-        Command::Serve(_) => "info",
-        _ => "warn",
+        _ if global.quiet => LevelFilter::ERROR,
+        Command::Serve(_) => LevelFilter::INFO,
+        _ => LevelFilter::WARN,
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
+    let wanted = std::env::var("RUST_LOG").ok().and_then(|wanted| wanted.parse::<Targets>().ok());
+    let filter = wanted.unwrap_or_else(|| Targets::new().with_default(level));
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match command {
-        Command::Serve(cli::Serve { log_format: LogFormat::Json, .. }) => log.json().flatten_event(true).init(),
-        Command::Serve(_) => log.init(),
-        _ => log.without_time().init(),
+        Command::Serve(cli::Serve { log_format: LogFormat::Json, .. }) => {
+            log.json().flatten_event(true).finish().with(filter).init();
+        }
+        Command::Serve(_) => log.finish().with(filter).init(),
+        _ => log.without_time().finish().with(filter).init(),
     }
 }
