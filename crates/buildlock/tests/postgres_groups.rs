@@ -183,3 +183,18 @@ async fn commands_on_one_project_are_decided_in_the_order_in_which_they_came() {
     let store = PostgresStore::open(&database.url()).await.unwrap();
     assert_eq!(store.holder("site").await, None);
 }
+
+/// Functions that somebody has changed are an error to whoever asks, and hold up nobody for ever.
+#[tokio::test]
+async fn a_database_that_decides_nothing_is_told_of() {
+    let (database, store) = one_line().await;
+    let signature = "select pg_get_functiondef(oid) from pg_proc where proname = 'apply'";
+    let apply: String = database.client().await.query_one(signature, &[]).await.unwrap().get(0);
+    let (head, _) = apply.split_once("AS $function$").unwrap();
+    for body in ["begin end", "begin ordinal := 7; return next; end"] {
+        database.run(&format!("{head} as $function$ {body} $function$")).await;
+        let lock = Command::Lock { request: request("ana"), if_locked: IfLocked::Refuse };
+        let answer = store.apply(&project("site"), lock).await;
+        assert!(matches!(answer, Err(StoreError::Unavailable { .. })), "{answer:?}");
+    }
+}

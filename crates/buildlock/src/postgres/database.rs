@@ -241,7 +241,8 @@ async fn work(shared: Arc<Shared>, mut line: Option<Line>, looks_after: bool) {
     }
 }
 
-/// A trip lasts until its work is done, but others do not wait for one that takes long: some row in it is in other hands.
+/// A trip lasts until its work is done, but others do not wait for one that takes long: some row in it is in other
+/// hands.
 async fn lasting<T>(work: impl Future<Output = T>, trip: Option<Trip<'_>>) -> T {
     let mut work = pin!(work);
     if let Ok(done) = timeout(LONG_TRIP, &mut work).await {
@@ -346,12 +347,13 @@ async fn apply(shared: &Shared, line: &mut Line, mut commands: Vec<Pending>) -> 
             Ok(rows) => rows,
             Err(trouble) => return Err((trouble, commands)),
         };
-        misses = if rows.is_empty() { misses + 1 } else { 0 };
+        let sent = commands.len();
+        commands = answer(shared, commands, &rows);
+        misses = if commands.len() == sent { misses + 1 } else { 0 };
         if misses > MOST_MISSES {
-            let problem = "others were faster, again and again".to_owned();
+            let problem = "it decides nothing; others may have been faster, again and again".to_owned();
             return Err((Trouble::Again(unavailable(&shared.address.shown, problem)), commands));
         }
-        commands = answer(shared, commands, &rows);
     }
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! What waits to be sent: commands, by project, and calls. Whoever has a free connection takes what waits;
 //! the commands on one project are sent in the order in which they came, and never by two connections at once.
 //!
-//! What travels together is cheaper than what travels alone. Whoever was answered asks again soon, so while commands are
-//! on their way those that come wait for each other, until they are half of the crowd: two connections then take turns
-//! with half of it each. Nobody waits who is alone, nor for longer than a trip takes, nor for one that takes long.
+//! What travels together is cheaper than what travels alone. Whoever was answered asks again soon, so while commands
+//! are on their way those that come wait for each other, until they are half of the crowd: two connections then take
+//! turns with half of it each. Nobody waits who is alone, nor for longer than a trip takes, nor for one that takes long.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
@@ -383,7 +383,8 @@ impl State {
 
     /// Whether those that wait are enough to travel.
     fn may_go(&self) -> bool {
-        !self.ready.is_empty() && (self.trips == 0 || self.closed || self.ready.len() * 2 >= self.crowd)
+        let enough = self.crowd.div_ceil(2).min(GROUP_LIMIT);
+        !self.ready.is_empty() && (self.trips == 0 || self.closed || self.ready.len() >= enough)
     }
 
     fn take(&mut self) -> Option<Work> {
