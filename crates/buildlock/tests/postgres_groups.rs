@@ -198,3 +198,33 @@ async fn a_database_that_decides_nothing_is_told_of() {
         assert!(matches!(answer, Err(StoreError::Unavailable { .. })), "{answer:?}");
     }
 }
+
+/// Rule 1: a lease that is granted while another transaction ends the one before is not dated before that end.
+#[tokio::test]
+async fn the_clock_is_read_after_the_rows() {
+    let (database, store) = one_line().await;
+    let held = store.held("site", "ana").await;
+    store.held("shop", "ben").await;
+    let clock =
+        "create or replace function buildlock.now_ms() returns bigint language plpgsql set search_path = '' as $$
+                 declare now_ms bigint := floor(date_part('epoch', clock_timestamp()) * 1000);
+                 begin perform pg_advisory_xact_lock_shared(42); return now_ms; end $$";
+    database.run(clock).await;
+    let keeper = database.client().await;
+    keeper.batch_execute("select pg_advisory_lock(42)").await.unwrap();
+    // Two together, so that they are decided by the statement for what is plain.
+    let (mut site, mut shop) = (asked(&store, "site"), asked(&store, "shop"));
+    is_waiting(&database, "advisory").await;
+    let client = database.client().await;
+    let now = "select floor(date_part('epoch', clock_timestamp()) * 1000)::bigint";
+    let later: i64 = client.query_one(now, &[]).await.unwrap().get(0);
+    let end = "select (buildlock.decide($1, 'site', 'unlock', null, $2, 'ana', null, null, null, null, null)).outcome";
+    let token = held.token.get() as i64;
+    let ended: String = client.query_one(end, &[&later, &token]).await.unwrap().get(0);
+    assert_eq!(ended, "ended");
+    keeper.batch_execute("select pg_advisory_unlock(42)").await.unwrap();
+    let (of_site, of_shop) = (soon("site", &mut site).await.unwrap(), soon("shop", &mut shop).await.unwrap());
+    assert!(matches!(of_shop.outcome, Outcome::Refused(_)), "{of_shop:?}");
+    let Outcome::Held(lease) = &of_site.outcome else { panic!("it is free by now: {of_site:?}") };
+    assert!(lease.acquired_at.as_millis() as i64 >= later, "{lease:?}, and it was free from {later} on");
+}

@@ -69,7 +69,6 @@ as $$
 #variable_conflict use_column
 declare
   is_adopted constant boolean := buildlock.is_adopted();
-  given_ms   constant bigint := at_ms;
   count      constant integer := cardinality(projects);
   answer     buildlock.answer;
   plain      integer;                 -- how many commands were plain
@@ -92,9 +91,12 @@ begin
     return;
   end if;
 
-  at_ms := coalesce(given_ms, buildlock.now_ms());
   return query
-    with numbered as materialized (
+    -- Read once the rows are seen, so that whatever they say has been by then.
+    with clock as materialized (
+      select coalesce(at_ms, buildlock.now_ms()) as now_ms
+    ),
+    numbered as materialized (
       select
         plain.*,
         -- Only what needs a number takes one, and the transaction is given its own number first:
@@ -111,15 +113,16 @@ begin
           this.first_event,
           this.last_event as previous,
           this.token,
+          clock.now_ms,
           coalesce(this.request, command.request) as request,
           command.holder,
           coalesce(this.operation, command.operation) as operation,
           coalesce(this.message, command.message) as message,
           coalesce(this.ttl_ms, command.ttl_ms) as ttl_ms,
-          coalesce(this.acquired_at, at_ms) as acquired_at,
+          coalesce(this.acquired_at, clock.now_ms) as acquired_at,
           case command.kind
-            when 'lock' then at_ms + command.ttl_ms
-            when 'renew' then at_ms + coalesce(command.ttl_ms, this.ttl_ms)
+            when 'lock' then clock.now_ms + command.ttl_ms
+            when 'renew' then clock.now_ms + coalesce(command.ttl_ms, this.ttl_ms)
           end as expires_at
         from (
             select *, count(*) over (partition by given.project collate "C") as abreast
@@ -127,6 +130,7 @@ begin
               with ordinality as given (project, kind, request, token, holder, operation, message, ttl_ms, ordinal)
           ) as command
           join buildlock.locks as this on this.project = command.project
+          cross join clock
         where command.abreast = 1
           and this.queue_length = 0
           and case
@@ -144,7 +148,7 @@ begin
             when command.kind in ('renew', 'unlock') then
               this.token = command.token
               and this.holder = command.holder
-              and least(this.claim_by, this.expires_at) > at_ms
+              and least(this.claim_by, this.expires_at) > clock.now_ms
             else false
           end
         order by this.project
@@ -172,7 +176,7 @@ begin
         and locks.last_event is not distinct from numbered.previous
         and locks.queue_length = 0
       returning
-        numbered.ordinal, numbered.kind, numbered.event, numbered.project, numbered.previous,
+        numbered.ordinal, numbered.kind, numbered.now_ms, numbered.event, numbered.project, numbered.previous,
         coalesce(numbered.token, numbered.event) as lease, numbered.request, numbered.holder, numbered.operation,
         numbered.message, numbered.ttl_ms, numbered.acquired_at, numbered.expires_at
     ),
@@ -182,7 +186,7 @@ begin
       )
       select
         saved.event,
-        at_ms,
+        saved.now_ms,
         saved.project,
         case saved.kind when 'lock' then 'granted' else 'unlocked' end,
         saved.holder,
@@ -204,7 +208,7 @@ begin
         and saved.event is not null
     )
     select
-      saved.ordinal::integer, 'held', at_ms, saved.lease, saved.request, saved.holder, saved.operation,
+      saved.ordinal::integer, 'held', saved.now_ms, saved.lease, saved.request, saved.holder, saved.operation,
       saved.message, saved.ttl_ms, saved.acquired_at, saved.expires_at, null::bigint, 0::bigint, null::bigint,
       null::bigint, null::bigint, null::uuid, null::text, null::text, null::bigint, null::text, null::text,
       (select count(*) < 0 from told)
@@ -212,8 +216,8 @@ begin
     where saved.kind <> 'unlock'
     union all
     select
-      saved.ordinal::integer, 'ended', at_ms, null, null, null, null, null, null, null, null, null, null, null, null,
-      saved.lease, saved.request, saved.holder, 'unlocked', at_ms, saved.holder, null,
+      saved.ordinal::integer, 'ended', saved.now_ms, null, null, null, null, null, null, null, null, null, null, null, null,
+      saved.lease, saved.request, saved.holder, 'unlocked', saved.now_ms, saved.holder, null,
       (select count(*) < 0 from told)
     from saved
     where saved.kind = 'unlock';
@@ -243,7 +247,7 @@ begin
       left join buildlock.locks as this on this.project = command.project
       cross join lateral (
         select coalesce(
-          given_ms, buildlock.now_ms(), this.token
+          at_ms, buildlock.now_ms(), this.token
         ) as now_ms
       ) as clock
     where case
@@ -327,12 +331,12 @@ begin
         order by given.project collate "C", given.ordinal
       ) as command
       cross join lateral buildlock.decide(
-        given_ms, command.project, command.kind, command.request, command.token, command.holder, command.operation,
+        at_ms, command.project, command.kind, command.request, command.token, command.holder, command.operation,
         command.message, command.ttl_ms, command.reason, command.if_locked
       ) as answer
     union all
     select
-      command.ordinal::integer, 'unknown_project', coalesce(given_ms, buildlock.now_ms()), null, null, null, null, null,
+      command.ordinal::integer, 'unknown_project', coalesce(at_ms, buildlock.now_ms()), null, null, null, null, null,
       null, null, null, null, null, null, null, null, null, null, null, null, null, null, false
     from unnest(projects) with ordinality as command (project, ordinal)
     where command.project = any (missing);
