@@ -11,7 +11,7 @@
 -- What is plain comes first, in one statement: to lock a project that is free, to renew or unlock a lease of one's
 -- own, where nothing is due, nobody waits, and no other command here is about the project. Then what changes nothing,
 -- such as a refusal. Only if there was none of these, all are decided one by one, by buildlock.decide, which decides
--- what is plain no differently; a single command is left to it at once.
+-- what is plain no differently. A single command is decided by itself at once.
 --
 -- Projects' rows are locked in the order of their names, all in one statement: so transactions that meet take their
 -- locks in the same order, and none waits for another that waits for it. That is why the rest is left for another
@@ -246,9 +246,7 @@ begin
       ) as command
       left join buildlock.locks as this on this.project = command.project
       cross join lateral (
-        select coalesce(
-          at_ms, buildlock.now_ms(), this.token
-        ) as now_ms
+        select coalesce(at_ms, buildlock.now_ms(), this.token) as now_ms
       ) as clock
     where case
         when command.abreast > 1 then false
