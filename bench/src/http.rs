@@ -188,9 +188,7 @@ pub(crate) struct HttpCaller {
 
 impl Caller for HttpCaller {
     async fn cycle(&mut self) -> Result<()> {
-        let lease = self.connection.call("POST", &self.path, "{}").await?;
-        let token = lease.split_once("\"token\":").and_then(|(_, rest)| rest.split([',', '}']).next());
-        let token = token.with_context(|| format!("not locked: {lease}"))?;
+        let token = token(self.connection.call("POST", &self.path, "{}").await?)?;
         let path = format!("{}?token={token}", self.path);
         self.connection.call("DELETE", &path, "").await.map(drop)
     }

@@ -124,6 +124,20 @@ async fn a_killed_servers_build_is_lost_and_the_next_is_granted_within_the_ttl_a
     await_that("nothing of it is left", || sandbox.processes() == [two.pid()]);
 }
 
+/// Others know it from the moment that its client does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_as_soon_as_its_build_runs_is_named() {
+    let pg = TestPg::fresh().await;
+    let sandbox = Sandbox::on(&pg.url());
+    let (one, two) = two_servers(&sandbox, "ttl = \"1s\"");
+    let id = one.begin("p", "generate").await;
+    let pid = one.pid();
+    one.kill();
+    let lost = two.ended(&id).await;
+    let reason = lost["reason"].as_str().unwrap();
+    assert!(reason.contains(&format!(", process {pid} on ")), "{reason}");
+}
+
 /// It is another server's.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_starts_touches_no_build_that_runs() {

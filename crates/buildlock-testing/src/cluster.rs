@@ -1,6 +1,7 @@
 //! A cluster: its folder, its processes, and who ends it.
 
 use std::fs::{self, File};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -77,9 +78,11 @@ impl TestCluster {
         Self { folder, port, _user: user }
     }
 
-    /// Uses a cluster that another process has started; none if it is about to end.
+    /// Uses a cluster that another process has started; none if it is about to end, or was killed with all that
+    /// would have ended it in good order.
     pub(crate) fn join(folder: &Path) -> Option<Self> {
         let user = use_it(folder)?;
+        UnixStream::connect(folder.join(format!(".s.PGSQL.{PORT}"))).ok()?;
         Some(Self { folder: folder.to_owned(), port: PORT, _user: user })
     }
 
@@ -201,4 +204,18 @@ fn children(parent: i32) -> Vec<i32> {
     let path = format!("/proc/{parent}/task/{parent}/children");
     let text = fs::read_to_string(path).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_that_does_not_run_is_not_used() {
+        let started = TestCluster::start(&ClusterOptions::default());
+        assert!(TestCluster::join(started.folder()).is_some());
+        // As one is whose machine has stopped.
+        let dead = TestCluster::place(Duration::ZERO, PORT);
+        assert!(TestCluster::join(dead.folder()).is_none());
+    }
 }

@@ -81,6 +81,8 @@ struct Inner {
     draining: watch::Sender<bool>,
     /// This one, among those that share the store.
     server: BuildServer,
+    /// Held while the others are told what runs here.
+    telling: tokio::sync::Mutex<()>,
     elsewhere: Elsewhere,
     pruning: AbortHandle,
 }
@@ -151,6 +153,7 @@ impl Builds {
             ended: watch::Sender::default(),
             draining: watch::Sender::new(false),
             server: shared::this_server(),
+            telling: tokio::sync::Mutex::default(),
             elsewhere: Elsewhere::default(),
             config: config.builds.clone(),
             pruning,

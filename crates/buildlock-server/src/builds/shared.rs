@@ -81,8 +81,18 @@ impl Builds {
         Ok(is_running.then(|| self.inner.elsewhere.follow(build)))
     }
 
+    /// Has the others know who runs a build before anybody hears that it runs.
+    pub(super) async fn claim(&self) {
+        if let Some(shared) = self.inner.store.shared_builds() {
+            // Who cannot tell them now does so within a moment, or warns that it cannot.
+            let _ = self.keep(shared).await;
+        }
+    }
+
     /// Tells the others what runs here, and cancels what they want cancelled.
     async fn keep(&self, shared: &dyn SharedBuilds) -> Result<(), StoreError> {
+        // One after the other: what runs now is never told before what ran a moment ago.
+        let _telling = self.inner.telling.lock().await;
         let running: Vec<_> = self.under_way().running.keys().copied().collect();
         if running.is_empty() {
             return Ok(());

@@ -208,7 +208,7 @@ impl Builds {
             token: lease.token,
             request,
         };
-        let recorded = self.inner.store.start_build(new).await;
+        let (recorded, ()) = tokio::join!(self.inner.store.start_build(new), self.claim());
         if !recorded.as_ref().is_ok_and(|build| build.id == id) {
             self.under_way().running.remove(&id);
         }
