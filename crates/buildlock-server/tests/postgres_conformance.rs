@@ -14,21 +14,21 @@ use std::time::Duration;
 use buildlock::{KeyHash, KeyStore, LockStore, PostgresStore, RemoteStore, Role, fresh_key};
 use buildlock_server::{Config, Options, Server, Stop};
 use buildlock_testing::TestPg;
-use support::clock::TestClock;
+use support::database_clock::DatabaseClock;
 
 /// Servers on loopback sockets over one database.
 struct ServersWorld {
     store: Option<Arc<dyn LockStore>>,
     servers: Mutex<Vec<Stop>>,
     key: String,
-    clock: TestClock,
+    clock: DatabaseClock,
     folder: tempfile::TempDir,
     pg: TestPg,
 }
 
 impl ServersWorld {
     async fn database(&self) -> PostgresStore {
-        PostgresStore::open_with_clock(&self.pg.url(), Arc::new(self.clock.clone())).await.unwrap()
+        PostgresStore::open(&self.pg.url()).await.unwrap()
     }
 
     /// Starts one more server.
@@ -51,13 +51,14 @@ impl Drop for ServersWorld {
 
 impl conformance::World for ServersWorld {
     async fn fresh() -> Self {
+        let pg = TestPg::fresh().await;
         let mut world = Self {
             store: None,
             servers: Mutex::default(),
             key: fresh_key().unwrap(),
-            clock: TestClock::new(),
+            clock: DatabaseClock::new(&pg).await,
             folder: tempfile::tempdir().unwrap(),
-            pg: TestPg::fresh().await,
+            pg,
         };
         let (hash, operator) = (KeyHash::of(&world.key), "operator".parse().unwrap());
         world.database().await.add_key(hash, &operator, Role::Operator).await.unwrap();

@@ -65,7 +65,9 @@ impl PostgresStore {
         Ok(Self { database: Arc::new(Database::open(url, None).await?) })
     }
 
-    /// Opens the database with a clock of one's own, whose wall time is the store's, for tests of what takes long.
+    /// Opens the database with a clock of one's own, whose wall time is the store's, for tests of what takes long. It
+    /// is read before the project's row is locked: where two handles ask about one project at once, and the clock moves,
+    /// the later decision may have the earlier time.
     ///
     /// # Errors
     ///

@@ -6,6 +6,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod clock;
+pub(crate) mod database_clock;
 pub(crate) mod faulty;
 pub(crate) mod files;
 pub(crate) mod load;
