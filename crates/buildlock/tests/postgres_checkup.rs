@@ -181,6 +181,13 @@ async fn what_is_overdue_or_holds_others_up_is_named() {
 }
 
 #[tokio::test]
+async fn half_a_lease_is_named() {
+    let database = TestPg::fresh().await;
+    database.run("insert into buildlock.locks (project, owner, token) values ('site', 'ana', 7)").await;
+    complains(&complaints(&database.url()).await, Verdict::Bad, "locks", "1 have half a lease");
+}
+
+#[tokio::test]
 async fn standbys_are_told_of_and_a_standby_is_no_place_for_locks() {
     let primary = TestCluster::start(&ClusterOptions { is_durable: true, ..ClusterOptions::default() });
     let database = primary.fresh().await;

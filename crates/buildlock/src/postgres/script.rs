@@ -1,6 +1,6 @@
 //! A migration as one text of SQL, which is applied or printed. It can be run again, by any client.
 
-use super::sql::{ADOPT, ADOPT_TABLE, AFTER, BEGIN, DOWN, FUNCTIONS, PRIVILEGES, PUBLIC, TABLES, VERSION};
+use super::sql::{ADOPT, ADOPT_TABLE, AFTER, BEGIN, DOWN, FUNCTIONS, PRIVILEGES, TABLES, VERSION, public};
 
 /// The platform's own table of projects, which gets the columns `build_status`, `locked_by` and `locked_at`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub fn migration(adopt: Option<&Adopt>) -> String {
     for (version, tables) in (1..).zip(TABLES) {
         add(&mut script, &only_below(version, tables));
     }
-    for part in FUNCTIONS.iter().chain(&[ADOPT, PUBLIC, PRIVILEGES]) {
+    for part in FUNCTIONS.iter().copied().chain([ADOPT, &public(), PRIVILEGES]) {
         add(&mut script, part);
     }
     let version = format!(

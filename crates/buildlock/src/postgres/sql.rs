@@ -4,14 +4,14 @@
 pub(super) const VERSION: u32 = TABLES.len() as u32;
 
 /// What makes the tables of each version from those of the one before.
-pub(super) const TABLES: &[&str] = &[include_str!("sql/0001_locks.sql"), include_str!("sql/0002_builds.sql")];
+pub(super) const TABLES: &[&str] =
+    &[include_str!("sql/0001_locks.sql"), include_str!("sql/0002_builds.sql"), include_str!("sql/0003_plain_rows.sql")];
 
 /// The functions, each after those that it needs to be made.
 pub(super) const FUNCTIONS: &[&str] = &[
     include_str!("sql/functions/clock.sql"),
     include_str!("sql/functions/adopted.sql"),
     include_str!("sql/functions/steps.sql"),
-    include_str!("sql/functions/plain.sql"),
     include_str!("sql/functions/decide.sql"),
     include_str!("sql/functions/apply.sql"),
     include_str!("sql/functions/due.sql"),
@@ -33,7 +33,12 @@ pub(super) const BEGIN: &str = include_str!("sql/begin.sql");
 pub(super) const ADOPT: &str = include_str!("sql/adopt.sql");
 
 /// The functions for a platform's own code.
-pub(super) const PUBLIC: &str = include_str!("sql/public.sql");
+pub(super) fn public() -> String {
+    let short_way = |way: &str| include_str!("sql/short_way/start.sql").to_owned() + way;
+    include_str!("sql/public.sql")
+        .replace("{short way to lock}\n", &short_way(include_str!("sql/short_way/lock.sql")))
+        .replace("{short way to unlock}\n", &short_way(include_str!("sql/short_way/unlock.sql")))
+}
 
 /// Who may what.
 pub(super) const PRIVILEGES: &str = include_str!("sql/privileges.sql");

@@ -21,7 +21,11 @@ pub(super) async fn look(client: &Client) -> Found {
     let number = |name: &str| row.try_get::<_, i64>(name);
     let (held, waiting, tickets) = (number("held")?, number("waiting")?, number("tickets")?);
     let locks = format!("{} projects, {held} held, {waiting} waiting", number("projects")?);
-    let locks = if waiting == tickets {
+    let locks = if let torn @ 1.. = number("torn")? {
+        let advice = "somebody has written to buildlock.locks by hand; put a lease there whole or not at all: token, holder, \
+                      expires_at and what goes with them";
+        Finding::bad("locks", format!("{locks}; but {torn} have half a lease"), advice)
+    } else if waiting == tickets {
         Finding::good("locks", locks)
     } else {
         let advice = "somebody has written to buildlock.tickets by hand; put queue_length right: update buildlock.locks \

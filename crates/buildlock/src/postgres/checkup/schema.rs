@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Client;
 
 use super::{Found, one_row};
-use crate::postgres::sql::{ADOPT, FUNCTIONS, PUBLIC, VERSION};
+use crate::postgres::sql::{ADOPT, FUNCTIONS, VERSION, public};
 use crate::store::Finding;
 
 /// How many triggers the adopted table has.
@@ -57,7 +57,7 @@ pub(super) async fn look_at_functions(client: &Client) -> Found {
     }
     // Those that ask and tell an adopted table are made for it.
     let made_for_table: BTreeSet<_> = if adopts { names(ADOPT).collect() } else { BTreeSet::new() };
-    let public = PUBLIC.replace("{id}", &project_type);
+    let public = public().replace("{id}", &project_type).replace("{adopted}", if adopts { "true" } else { "false" });
     let texts = FUNCTIONS.iter().copied().chain([public.as_str()]);
     let (mut missing, mut changed) = (BTreeSet::new(), BTreeSet::new());
     for (name, source) in texts.flat_map(functions) {
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn every_function_of_a_migration_is_found() {
-        for text in FUNCTIONS.iter().chain([&PUBLIC]) {
+        for text in FUNCTIONS.iter().copied().chain([public().as_str()]) {
             let made = text.matches("create or replace function ").count();
             assert!(made > 0);
             assert_eq!(functions(text).count(), made, "{text}");

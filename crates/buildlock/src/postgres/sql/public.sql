@@ -1,13 +1,15 @@
 -- The functions for a platform's own code, in the schema that PostgREST serves. {id} stands for the type of a
--- project's id: that of the adopted table, text where none is adopted.
+-- project's id: that of the adopted table, text where none is adopted; {adopted} for whether one is. What {short way to …}
+-- stands for is in short_way/.
 --
 -- Each is the whole of one transaction's work, and never waits for a lock to become free. They run with their
 -- owner's rights, since no API role reaches the schema buildlock: who calls is checked by buildlock.caller.
 
 do $public$
 declare
-  id_type constant text := (select project_type from buildlock.adoption);
-  found   record;
+  id_type    constant text := (select project_type from buildlock.adoption);
+  is_adopted constant text := (select table_name is not null from buildlock.adoption);
+  found      record;
 begin
   for found in
     select proc.oid::regprocedure as signature, proc.prosrc, proc.proargtypes[0] <> id_type::regtype as is_of_other_type
@@ -86,7 +88,7 @@ begin
     $types$, '{id}', id_type);
   end if;
 
-  execute replace($functions$
+  execute replace(replace($functions$
 
 comment on type public.project_lease is
   'A lease: one grant of a project''s lock. token is its fencing token; it lasts ttl_seconds from the last renewal.';
@@ -108,17 +110,21 @@ language plpgsql
 volatile
 security definer
 set search_path = ''
+-- A plan that was made when a table was small must not scan it when it is large.
+set enable_seqscan = off
 as $$
-declare
-  answer buildlock.answer := buildlock.ask_to_lock(
-    lock_project.project_id::text, operation, message, ttl_seconds, request_id, holder
-  );
-begin
+{short way to lock}
+  if event is not null then
+    return (
+      project_id, event, asks, operation, message, ttl_ms / 1000::double precision, locked_at, expires_at
+    )::public.project_lease;
+  end if;
+  answer := buildlock.ask_to_lock(project, operation, message, ttl_seconds, request_id, holder);
   if answer.outcome <> 'held' then
-    perform buildlock.refuse_answer(lock_project.project_id::text, answer);
+    perform buildlock.refuse_answer(project, answer);
   end if;
   return (
-    lock_project.project_id, answer.token, answer.holder, answer.operation, answer.message, answer.ttl_ms / 1000.0,
+    project_id, answer.token, answer.holder, answer.operation, answer.message, answer.ttl_ms / 1000.0,
     to_timestamp(answer.acquired_at / 1000.0), to_timestamp(answer.expires_at / 1000.0)
   )::public.project_lease;
 end
@@ -148,16 +154,20 @@ language plpgsql
 volatile
 security definer
 set search_path = ''
+-- A plan that was made when a table was small must not scan it when it is large.
+set enable_seqscan = off
 as $$
-declare
-  answer buildlock.answer := buildlock.ask_to_lock(
-    try_lock_project.project_id::text, operation, message, ttl_seconds, request_id, holder
-  );
-begin
+{short way to lock}
+  if event is not null then
+    return (
+      project_id, true, true, event, asks, operation, message, locked_at, expires_at, 0
+    )::public.project_lock;
+  end if;
+  answer := buildlock.ask_to_lock(project, operation, message, ttl_seconds, request_id, holder);
   return (
-    try_lock_project.project_id, true, answer.outcome = 'held', answer.token, answer.holder, answer.operation,
-    answer.message, to_timestamp(answer.acquired_at / 1000.0),
-    to_timestamp(least(answer.claim_by, answer.expires_at) / 1000.0), coalesce(answer.queue_length, 0)::integer
+    project_id, true, answer.outcome = 'held', answer.token, answer.holder, answer.operation, answer.message,
+    to_timestamp(answer.acquired_at / 1000.0), to_timestamp(least(answer.claim_by, answer.expires_at) / 1000.0),
+    coalesce(answer.queue_length, 0)::integer
   )::public.project_lock;
 end
 $$;
@@ -208,13 +218,18 @@ language plpgsql
 volatile
 security definer
 set search_path = ''
+set enable_seqscan = off
 as $$
-declare
-  answer buildlock.answer := buildlock.ask_about_lease('unlock', unlock_project.project_id::text, token, holder);
-begin
+{short way to unlock}
+  if event is not null then
+    return (
+      project_id, token, this.holder, 'unlocked', to_timestamp(now_ms / 1000::double precision), this.holder, null
+    )::public.ended_project_lease;
+  end if;
+  answer := buildlock.ask_about_lease('unlock', project, token, holder);
   return (
-    unlock_project.project_id, answer.past_token, answer.past_holder, answer.past_how,
-    to_timestamp(answer.past_at / 1000.0), answer.past_by, answer.past_reason
+    project_id, answer.past_token, answer.past_holder, answer.past_how, to_timestamp(answer.past_at / 1000.0),
+    answer.past_by, answer.past_reason
   )::public.ended_project_lease;
 end
 $$;
@@ -331,6 +346,6 @@ $comment$Who holds a project: the lease and its token, which force_unlock_projec
 
 Raises PROJECT_NOT_FOUND (404), INVALID_REQUEST (422), UNAUTHENTICATED (401).$comment$;
 
-  $functions$, '{id}', id_type);
+  $functions$, '{adopted}', is_adopted), '{id}', id_type);
 end
 $public$;

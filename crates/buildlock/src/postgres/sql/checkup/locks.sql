@@ -3,6 +3,7 @@ select
   count(*) as projects,
   count(*) filter (where locks.token is not null) as held,
   coalesce(sum(locks.queue_length), 0)::bigint as waiting,
+  count(*) filter (where num_nulls(locks.token, locks.holder, locks.expires_at) not in (0, 3)) as torn,
   count(*) filter (where locks.due_at < buildlock.now_ms() - $1) as overdue,
   (select count(*) from buildlock.tickets) as tickets,
   (select store.version from buildlock.store) as version,

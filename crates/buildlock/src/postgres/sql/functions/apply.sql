@@ -77,15 +77,10 @@ declare
   missing    text[] := '{}';          -- those that there are not
 begin
   if count = 1 and kinds[1] <> 'verify' then
-    answer := buildlock.decide_plainly(
-      at_ms, projects[1], kinds[1], requests[1], tokens[1], holders[1], operations[1], messages[1], ttls_ms[1]
+    answer := buildlock.decide(
+      at_ms, projects[1], kinds[1], requests[1], tokens[1], holders[1], operations[1], messages[1], ttls_ms[1],
+      reasons[1], apply.if_locked[1]
     );
-    if answer.outcome is null then
-      answer := buildlock.decide(
-        at_ms, projects[1], kinds[1], requests[1], tokens[1], holders[1], operations[1], messages[1], ttls_ms[1],
-        reasons[1], apply.if_locked[1]
-      );
-    end if;
     return query
       select 1, answer.*;
     return;

@@ -186,35 +186,22 @@ volatile
 set search_path = ''
 as $$
 declare
-  caller  record;
-  is_fine boolean;
-  asks    text;
-  ttl_ms  bigint;
-  owner   text;
-  answer  buildlock.answer;
+  caller record;
+  asks   text;
+  ttl_ms bigint;
+  owner  text;
+  answer buildlock.answer;
 begin
   caller := buildlock.caller();
-  -- At a glance first: whatever passes this passes the checks, each of which costs as much as this.
-  is_fine := octet_length(project) between 1 and 200
-    and octet_length(operation) between 1 and 64
-    and octet_length(message) <= 500
-    and ttl_seconds between 1 and 86400
-    and (holder is null or caller.kind <> 'user' and octet_length(holder) between 1 and 200)
-    and project || operation || message || coalesce(holder, '') !~ '[\u0001-\u001f\u007f-\u009f]';
-  if is_fine then
-    asks := coalesce(holder, caller.name);
-    ttl_ms := trunc(ttl_seconds * 1000);
-  else
-    project := buildlock.checked_name('project_id', project);
-    asks := buildlock.speaks_for(caller.kind, caller.name, holder);
-    operation := buildlock.checked_text(
-      'operation', operation, 1, 64, 64, '1 to 64 bytes of UTF-8 without control characters'
-    );
-    message := buildlock.checked_text(
-      'message', coalesce(message, ''), 0, 2000, 500, 'up to 500 characters without control characters'
-    );
-    ttl_ms := buildlock.ttl_ms(coalesce(ttl_seconds, 30));
-  end if;
+  project := buildlock.checked_name('project_id', project);
+  asks := buildlock.speaks_for(caller.kind, caller.name, holder);
+  operation := buildlock.checked_text(
+    'operation', operation, 1, 64, 64, '1 to 64 bytes of UTF-8 without control characters'
+  );
+  message := buildlock.checked_text(
+    'message', coalesce(message, ''), 0, 2000, 500, 'up to 500 characters without control characters'
+  );
+  ttl_ms := buildlock.ttl_ms(coalesce(ttl_seconds, 30));
   if caller.kind = 'user' then
     owner := buildlock.owner_of(project);
     -- What is nobody's yet may be locked, where no table is adopted: it comes into being.
@@ -222,10 +209,7 @@ begin
       perform buildlock.refuse_unknown(project);
     end if;
   end if;
-  answer := buildlock.decide_plainly(null, project, 'lock', request_id, null, asks, operation, message, ttl_ms);
-  if answer.outcome is null then
-    answer := buildlock.decide_soon('lock', project, request_id, null, asks, operation, message, ttl_ms);
-  end if;
+  answer := buildlock.decide_soon('lock', project, request_id, null, asks, operation, message, ttl_ms);
   -- Somebody else may have made the project in the meantime. An error takes all back.
   if caller.kind = 'user' and owner is null and answer.outcome <> 'unknown_project'
     and buildlock.is_hidden(project, caller.kind, caller.name)
@@ -259,23 +243,14 @@ volatile
 set search_path = ''
 as $$
 declare
-  caller  record;
-  is_fine boolean;
-  asks    text;
-  answer  buildlock.answer;
+  caller record;
+  asks   text;
+  answer buildlock.answer;
 begin
   caller := buildlock.caller();
-  is_fine := octet_length(project) between 1 and 200
-    and token between 1 and 9007199254740991
-    and (holder is null or caller.kind <> 'user' and octet_length(holder) between 1 and 200)
-    and project || coalesce(holder, '') !~ '[\u0001-\u001f\u007f-\u009f]';
-  if is_fine then
-    asks := coalesce(holder, caller.name);
-  else
-    project := buildlock.checked_name('project_id', project);
-    token := buildlock.checked_token(token);
-    asks := buildlock.speaks_for(caller.kind, caller.name, holder);
-  end if;
+  project := buildlock.checked_name('project_id', project);
+  token := buildlock.checked_token(token);
+  asks := buildlock.speaks_for(caller.kind, caller.name, holder);
   if kind in ('renew', 'unlock') and caller.kind = 'service' and holder is null then
     asks := coalesce(buildlock.holder_of(project, token, null), asks);
   end if;
@@ -287,15 +262,10 @@ begin
   if caller.kind = 'user' and buildlock.is_hidden(project, caller.kind, caller.name) then
     perform buildlock.refuse_unknown(project);
   end if;
-  if kind = 'unlock' then
-    answer := buildlock.decide_plainly(null, project, kind, null, token, asks, null, null, null);
-  end if;
-  if answer.outcome is null then
-    answer := buildlock.decide_soon(
-      kind, project, null, token, asks, null, null,
-      case when ttl_seconds is not null then buildlock.ttl_ms(ttl_seconds) end, reason
-    );
-  end if;
+  answer := buildlock.decide_soon(
+    kind, project, null, token, asks, null, null,
+    case when ttl_seconds is not null then buildlock.ttl_ms(ttl_seconds) end, reason
+  );
   if answer.outcome not in ('held', 'ended') then
     perform buildlock.refuse_answer(project, answer);
   end if;
