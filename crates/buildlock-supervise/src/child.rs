@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, WaitStatus, getpid, getppid, kill_process, se
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
-use crate::link::{Handed, Listening};
+use crate::link::{Handed, Listening, Moment};
 use crate::processes::Process;
 use crate::terminal::Terminal;
 use crate::tree::{KILL_TAKES, LOOK_EVERY, Reaped, StopReport, reap};
@@ -24,6 +24,8 @@ use crate::tree::{KILL_TAKES, LOOK_EVERY, Reaped, StopReport, reap};
 pub struct Child {
     pid: Pid,
     ended: Option<Ended>,
+    /// When it was last found to have stopped, and the front with it.
+    stopped_at: Option<Moment>,
     front: Front,
     terminal: Option<Terminal>,
     children_change: Signals,
@@ -135,7 +137,7 @@ impl Child {
         let child = command.spawn().map_err(failed)?;
         let front = Front { process: None, is_stopped_with_child: false };
         let pid = Pid::from_raw(child.id() as i32).ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?;
-        Ok(Self { pid, ended: None, front, terminal: None, children_change })
+        Ok(Self { pid, ended: None, stopped_at: None, front, terminal: None, children_change })
     }
 
     /// Waits for the command itself; others that it started may live on. Cancel-safe; once it has
@@ -156,11 +158,22 @@ impl Child {
         self.ended
     }
 
-    /// Sends a signal to the command itself. One that runs is not continued.
-    pub fn signal(&self, signal: Signal) {
-        if signal == Signal::CONT && !Process::read(self.pid).is_some_and(|child| child.is_stopped()) {
-            return;
+    /// Passes a signal on to the command itself, which came to the front at this moment. One that runs is not continued,
+    /// nor one that has stopped since: whoever continues a job continues both, and a child may have stopped itself
+    /// again by the time that the front's signal arrives here.
+    pub fn pass_on(&mut self, signal: Signal, sent: Moment) {
+        if signal == Signal::CONT {
+            let is_stopped = Process::read(self.pid).is_some_and(|child| child.is_stopped());
+            // What it has come to be by now is taken notice of first.
+            self.reap_all();
+            if !is_stopped || self.stopped_at.is_some_and(|stopped_at| sent < stopped_at) {
+                return;
+            }
         }
+        self.signal(signal);
+    }
+
+    fn signal(&self, signal: Signal) {
         // The id is the child's own until it has been reaped.
         if self.ended.is_none() {
             // One that has ended needs no signal; one that may not be signalled is found by `stop`.
@@ -218,6 +231,8 @@ impl Child {
     /// Takes notice of what has become of the command itself.
     fn notice(&mut self, status: WaitStatus) {
         if status.stopped() {
+            // What has come to the front before it stops as well is not about this stop; what comes after that is.
+            self.stopped_at = Some(Moment::now());
             return self.front.stop();
         }
         self.front.go_on();

@@ -34,6 +34,6 @@ mod tree;
 
 pub use child::{Child, Ended, SpawnError};
 pub use front::{Role, stand_in_front, stand_in_front_apart};
-pub use link::{Link, Listening, Message};
+pub use link::{Link, Listening, Message, Moment};
 pub use processes::Process;
 pub use tree::{StopReport, kill_marked};

@@ -9,6 +9,7 @@ use std::task::Poll;
 
 use rustix::io::FdFlags;
 use rustix::process::{Pid, Signal};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::net::unix::pipe::Receiver;
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 
@@ -27,10 +28,21 @@ pub struct Link {
 pub enum Message {
     /// Somebody pressed a key for it, or the terminal is gone. The child has had it already.
     FromTerminal(Signal),
-    /// Another process sent it: it is to be passed on.
-    FromProcess(Signal),
+    /// Another process sent it, at this moment: it is to be passed on.
+    FromProcess(Signal, Moment),
     /// The front is dead: everything must end.
     FrontDied,
+}
+
+/// When a signal came to the front: by the machine's monotonic clock, which all processes read alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u64);
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        let now = clock_gettime(ClockId::Monotonic);
+        Self(now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs())
+    }
 }
 
 /// Who sent a signal to the front.
@@ -42,10 +54,16 @@ pub(crate) enum Sender {
 
 impl Sender {
     /// A signal on its way through the pipe.
-    pub(crate) fn record(self, signal: i32) -> [u8; 2] {
-        [self as u8, signal as u8]
+    pub(crate) fn record(self, signal: i32) -> [u8; RECORD] {
+        let mut record = [self as u8, signal as u8, 0, 0, 0, 0, 0, 0, 0, 0];
+        record[2..].copy_from_slice(&Moment::now().0.to_ne_bytes());
+        record
     }
 }
+
+/// Who sent it, which signal it is, and when it came. It is far shorter than PIPE_BUF, so it comes whole or not at all
+/// (pipe(7)).
+const RECORD: usize = 10;
 
 /// What the front hands down to its twin, as a variable in its environment.
 pub(crate) struct Handed {
@@ -139,7 +157,7 @@ impl Listening {
         tokio::select! {
             message = read(pipe) => message,
             // SIGTERM to the supervisor itself is as good as one to the front.
-            () = terminated => Message::FromProcess(Signal::TERM),
+            () = terminated => Message::FromProcess(Signal::TERM, Moment::now()),
         }
     }
 
@@ -162,18 +180,18 @@ impl Listening {
 
 async fn read(pipe: &Receiver) -> Message {
     loop {
-        let mut record = [0; 2];
-        // A record is far shorter than PIPE_BUF, so it comes whole or not at all (pipe(7)).
+        let mut record = [0; RECORD];
         let length = match pipe.readable().await {
             Ok(()) => pipe.try_read(&mut record),
             Err(error) => Err(error),
         };
-        let signal = Signal::from_named_raw(record[1].into());
+        let [sender, signal, moment @ ..] = record;
+        let (signal, moment) = (Signal::from_named_raw(signal.into()), Moment(u64::from_ne_bytes(moment)));
         match (length, signal) {
             (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => {}
             (Err(_) | Ok(0), _) => return Message::FrontDied,
-            (Ok(_), Some(signal)) if record[0] == Sender::Terminal as u8 => return Message::FromTerminal(signal),
-            (Ok(_), Some(signal)) => return Message::FromProcess(signal),
+            (Ok(_), Some(signal)) if sender == Sender::Terminal as u8 => return Message::FromTerminal(signal),
+            (Ok(_), Some(signal)) => return Message::FromProcess(signal, moment),
             (Ok(_), None) => {}
         }
     }

@@ -80,12 +80,12 @@ async fn told_to_end(front: &mut Listening) -> u8 {
     loop {
         match front.next().await {
             Message::FrontDied => return 128 + Signal::KILL.as_raw() as u8,
-            Message::FromTerminal(signal) | Message::FromProcess(signal)
+            Message::FromTerminal(signal) | Message::FromProcess(signal, _)
                 if [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT].contains(&signal) =>
             {
                 return 128 + signal.as_raw() as u8;
             }
-            Message::FromTerminal(_) | Message::FromProcess(_) => {}
+            Message::FromTerminal(_) | Message::FromProcess(..) => {}
         }
     }
 }
@@ -167,7 +167,7 @@ async fn watch(child: &mut Child, lease: &LeaseGuard, front: &mut Listening) -> 
             loss = lease.lost() => return End::Lost(Box::new(loss)),
             message = front.next() => match message {
                 Message::FrontDied => return End::FrontDied,
-                Message::FromProcess(signal) => child.signal(signal),
+                Message::FromProcess(signal, sent) => child.pass_on(signal, sent),
                 // The child has had it from the terminal.
                 Message::FromTerminal(_) => {}
             },
