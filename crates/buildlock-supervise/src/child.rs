@@ -24,7 +24,7 @@ use crate::tree::{KILL_TAKES, LOOK_EVERY, Reaped, StopReport, reap};
 pub struct Child {
     pid: Pid,
     ended: Option<Ended>,
-    /// When it was last found to have stopped, and the front with it.
+    /// When it was last found to have stopped.
     stopped_at: Option<Moment>,
     front: Front,
     terminal: Option<Terminal>,
@@ -164,7 +164,7 @@ impl Child {
     pub fn pass_on(&mut self, signal: Signal, sent: Moment) {
         if signal == Signal::CONT {
             let is_stopped = Process::read(self.pid).is_some_and(|child| child.is_stopped());
-            // What it has come to be by now is taken notice of first.
+            // After that look, so that the time of every stop that it can show is known.
             self.reap_all();
             if !is_stopped || self.stopped_at.is_some_and(|stopped_at| sent < stopped_at) {
                 return;

@@ -13,6 +13,10 @@ const CLOSE_THE_LONG_WAY: &str = "
     alter function buildlock.ask_to_lock rename to ask_to_lock_closed;
     alter function buildlock.ask_about_lease rename to ask_about_lease_closed;";
 
+const OPEN_THE_LONG_WAY: &str = "
+    alter function buildlock.ask_to_lock_closed rename to ask_to_lock;
+    alter function buildlock.ask_about_lease_closed rename to ask_about_lease;";
+
 /// All that is written of a project, without what tells one call from another.
 async fn written(client: &Client, project: &str) -> Value {
     let query = "
@@ -54,22 +58,24 @@ async fn the_short_way_writes_what_the_long_way_writes() {
     let pg = TestPg::empty().await;
     postgres::migrate(&pg.url(), None).await.unwrap();
     let client = pg.client().await;
-    let lock = "select token from buildlock.ask_to_lock($1, 'edit', 'new header', 12.3456, $2, 'ana')";
-    let unlock = "select past_how from buildlock.ask_about_lease('unlock', $1, $2, $3)";
-    let (short_lock, short_unlock) = (
-        lock.replace("buildlock.ask_to_lock", "public.lock_project"),
-        "select how from public.unlock_project($1, $2, $3)".to_owned(),
-    );
-    let ways = [("short", [short_lock.as_str(), short_unlock.as_str()]), ("long", [lock, unlock])];
-    for project in ["short", "long"] {
+    let long_way = [
+        "select token from buildlock.ask_to_lock($1, 'edit', 'new header', 12.3456, $2, 'ana')",
+        "select past_how from buildlock.ask_about_lease('unlock', $1, $2, $3)",
+    ];
+    let short_way = [
+        "select token from public.lock_project($1, 'edit', 'new header', 12.3456, $2, 'ana')",
+        "select how from public.unlock_project($1, $2, $3)",
+    ];
+    for (project, [lock, unlock]) in [("long", long_way), ("short", short_way)] {
         for (request, unlocks) in [(None, Some("ana")), (Some(uuid(1)), Some("ana")), (Some(uuid(2)), None)] {
-            // The first makes the project, which is the long way's business.
-            let (_, [lock, unlock]) = ways.iter().find(|(way, _)| *way == project).unwrap();
-            let token: i64 = client.query_one(*lock, &[&project, &request]).await.unwrap().get(0);
-            client.query_one(*unlock, &[&project, &token, &unlocks]).await.unwrap();
+            let token: i64 = client.query_one(lock, &[&project, &request]).await.unwrap().get(0);
+            if project == "short" && request.is_none() {
+                // The first has made the project, which is the long way's business.
+                client.batch_execute(CLOSE_THE_LONG_WAY).await.unwrap();
+            }
+            client.query_one(unlock, &[&project, &token, &unlocks]).await.unwrap();
         }
-        let (_, [lock, _]) = ways.iter().find(|(way, _)| *way == project).unwrap();
-        client.query_one(*lock, &[&project, &None::<uuid::Uuid>]).await.unwrap();
+        client.query_one(lock, &[&project, &None::<uuid::Uuid>]).await.unwrap();
     }
     let short = written(&client, "short").await;
     assert_eq!(short, written(&client, "long").await);
@@ -82,32 +88,58 @@ fn uuid(number: u128) -> uuid::Uuid {
     uuid::Uuid::from_u128(number)
 }
 
-/// Whoever may lock and unlock goes the short way, with an adopted table and without.
+/// Whoever may lock and unlock a project of Ana's goes the short way. `row` tells what the project's row says.
+async fn all_go_the_short_way(pg: &TestPg, project: &str, row: &str) {
+    let row = async || -> String { pg.client_as("postgres").await.query_one(row, &[&project]).await.unwrap().get(0) };
+    let call = async |caller: &Caller, call: &str| -> Value {
+        let call = format!("select to_json({call})::text");
+        let mut authenticator = pg.client_as("authenticator").await;
+        let rows = supabase::query(&mut authenticator, caller, &call).await.unwrap();
+        serde_json::from_str(rows[0].as_deref().unwrap()).unwrap()
+    };
+    let callers = [
+        (Caller::user(ANA), "null".to_owned()),
+        (Caller::operator(BO), "null".to_owned()),
+        (Caller::operator(BO), format!("'{ANA}'")),
+        (Caller::service(), format!("'{ANA}'")),
+        (Caller::service(), "null".to_owned()),
+    ];
+    let mut is_closed = false;
+    for function in ["lock_project", "try_lock_project"] {
+        for (caller, holder) in &callers {
+            let lock = format!("public.{function}('{project}', 'edit', holder => {holder})");
+            let held = call(caller, &lock).await;
+            assert_eq!(row().await, "processing");
+            if !std::mem::replace(&mut is_closed, true) {
+                pg.client_as("postgres").await.batch_execute(CLOSE_THE_LONG_WAY).await.unwrap();
+            }
+            let unlock = format!("public.unlock_project('{project}', {}, holder => {holder})", held["token"]);
+            let ended = call(caller, &unlock).await;
+            assert_eq!((&ended["how"], &ended["holder"]), (&json!("unlocked"), &held["holder"]));
+            assert_eq!(ended["ended_by"], held["holder"]);
+            assert_eq!(row().await, "idle");
+        }
+    }
+}
+
 #[tokio::test]
 async fn who_locks_what_is_free_goes_the_short_way() {
     let platform = Platform::new(DefaultPrivileges::New).await;
-    let callers = [
-        (Caller::user(ANA), json!(null)),
-        (Caller::operator(BO), json!(null)),
-        (Caller::operator(BO), json!(ANA)),
-        (Caller::service(), json!(ANA)),
-        (Caller::service(), json!(null)),
-    ];
-    for (closed, function) in [(false, "lock_project"), (true, "lock_project"), (true, "try_lock_project")] {
-        if closed && function == "lock_project" {
-            platform.pg.client_as("postgres").await.batch_execute(CLOSE_THE_LONG_WAY).await.unwrap();
-        }
-        for (caller, holder) in &callers {
-            let wanted = json!({ "project_id": ANAS_PROJECT, "operation": "edit", "holder": holder });
-            let held = platform.rpc(caller, function, wanted).await.unwrap();
-            assert_eq!(platform.row(ANAS_PROJECT).await.0, "processing");
-            let lease = json!({ "project_id": ANAS_PROJECT, "token": held["token"], "holder": holder });
-            let ended = platform.rpc(caller, "unlock_project", lease).await.unwrap();
-            assert_eq!((&ended["how"], &ended["holder"]), (&json!("unlocked"), &held["holder"]));
-            assert_eq!(ended["ended_by"], held["holder"]);
-            assert_eq!(platform.row(ANAS_PROJECT).await, ("idle".to_owned(), None, false));
-        }
-    }
+    let row = "select build_status from public.projects where id::text = $1";
+    all_go_the_short_way(&platform.pg, ANAS_PROJECT, row).await;
+}
+
+#[tokio::test]
+async fn who_locks_what_is_free_goes_the_short_way_without_an_adopted_table() {
+    let pg = supabase::before_buildlock(DefaultPrivileges::New).await;
+    postgres::migrate(&pg.url_as("postgres"), None).await.unwrap();
+    all_go_the_short_way(&pg, "site", "select build_status from buildlock.projects where id = $1").await;
+    let somebody_else = Caller::user(BO);
+    let mut authenticator = pg.client_as("authenticator").await;
+    pg.client_as("postgres").await.batch_execute(OPEN_THE_LONG_WAY).await.unwrap();
+    let lock = "select (public.lock_project('site')).token::text";
+    let refused = supabase::query(&mut authenticator, &somebody_else, lock).await.unwrap_err();
+    assert_eq!((refused.status, refused.code.as_str()), (404, "PROJECT_NOT_FOUND"));
 }
 
 /// What is not one's own is not to be had on the short way either, and a lease that is over is not ended on it.

@@ -20,11 +20,9 @@
       and locks.first_event is not null
       and ({adopted} or caller_kind <> 'user' or locks.owner = caller_name)
     for no key update skip locked;
-    is_plain := found;
-    if is_plain and {adopted} then
-      is_plain := (caller_kind <> 'user' or buildlock.adopted_owner(project) = caller_name)
-        and buildlock.take_adopted(project);
-    end if;
+    is_plain := found and (
+      not {adopted} or not buildlock.is_hidden(project, caller_kind, caller_name) and buildlock.take_adopted(project)
+    );
     if is_plain and request_id is not null then
       is_plain := not exists (
         select

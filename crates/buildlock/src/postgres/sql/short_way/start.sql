@@ -1,7 +1,7 @@
 -- The short way of the calls that most are: to lock a project that is free, and to unlock one's own lease, where nothing
 -- is due and nobody waits. It does what buildlock.ask_to_lock and buildlock.ask_about_lease do then, but within the
--- public function, since to call another costs as much as a statement; and it waits for nobody. Where it leaves no event,
--- it has changed nothing, and the long way is to be gone.
+-- public function, since every function that is called costs; and it waits for nobody. Where it leaves no event, it has
+-- changed nothing, and the long way is to be gone.
 #variable_conflict use_variable
 declare
   project     constant text := project_id::text;
