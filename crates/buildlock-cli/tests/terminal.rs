@@ -121,7 +121,7 @@ fn an_interactive_shell_in_a_build_can_be_suspended() {
     let sandbox = Sandbox::new();
     let mut shell = shell(&sandbox);
     shell.type_in("buildlock run p -- bash --norc --noprofile -i\n");
-    for _ in 0..2 {
+    for _ in 0..20 {
         shell.type_in("echo inner $BUILDLOCK_TOKEN\n");
         shell.await_line("inner 1");
         shell.type_in("suspend\n");
