@@ -10,11 +10,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use rustix::fs::fdatasync;
 
+use super::answers;
 use super::inbox::Jobs;
 use super::rows::NewEvent;
 use super::writer::Shared;
@@ -25,6 +26,8 @@ use crate::tally::Happened;
 /// Requests whose transaction has been committed, to be answered when it is durable.
 pub(super) struct Group {
     pub(super) jobs: Jobs,
+    /// How long it took to decide and to write them.
+    pub(super) worked: Duration,
     pub(super) events: Vec<NewEvent>,
     pub(super) newest: EventId,
     pub(super) wrote: bool,
@@ -72,7 +75,7 @@ impl Durable {
 
     /// Answers a group once it is durable: before this returns if nobody else waits.
     pub(super) fn answer(&self, group: Group) {
-        if self.log.shared.inbox.committed(group.jobs.len()) {
+        if self.log.shared.inbox.committed(group.jobs.len(), group.worked) {
             self.log.make_durable(vec![group]);
         } else if let Some(groups) = &self.groups
             && let Err(mpsc::SendError(group)) = groups.send(group)
@@ -119,13 +122,14 @@ impl Log {
                 }
                 self.shared.tell_newest(group.newest);
             }
-            group.jobs.into_iter().for_each(|job| job.finish(done.clone()));
+            answers::give(group.jobs, &done);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::runtime::Handle;
     use tokio::sync::oneshot;
 
     use super::super::inbox::Job;
@@ -140,6 +144,10 @@ mod tests {
             Ok(())
         }
 
+        fn runtime(&self) -> Option<&Handle> {
+            None
+        }
+
         fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
             self.0.send(committed).unwrap();
         }
@@ -147,7 +155,8 @@ mod tests {
 
     fn group() -> (Group, oneshot::Receiver<Result<(), StoreError>>) {
         let (told, answer) = oneshot::channel();
-        (Group { jobs: vec![Box::new(Told(told))], events: Vec::new(), newest: EventId(0), wrote: true }, answer)
+        let jobs: Jobs = vec![Box::new(Told(told))];
+        (Group { jobs, worked: Duration::ZERO, events: Vec::new(), newest: EventId(0), wrote: true }, answer)
     }
 
     /// Rule 12: what the disk did not take is not acknowledged, and nothing after it either.

@@ -1,14 +1,16 @@
 //! Requests on their way to the writer: the groups of a group commit, and when a group is full.
 //!
 //! While one group is made durable the next is already decided, so that neither the disk nor the
-//! processor waits for the other. Where the disk is the slower by far, small groups would only take
-//! turns on it: there a group waits a moment for those who were just answered and come again.
-//! (The idea of a group commit: DeWitt et al., "Implementation techniques for main memory database
-//! systems", SIGMOD 1984.)
+//! processor waits for the other: a crowd goes in two halves that take turns. Where the disk is the
+//! slower by far, they would only wait for each other: there all go in one group, which waits a moment
+//! for those who were just answered and come again. (The idea of a group commit: DeWitt et al.,
+//! "Implementation techniques for main memory database systems", SIGMOD 1984.)
 
 use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
 
 use super::writer::Writer;
 use crate::StoreError;
@@ -16,9 +18,14 @@ use crate::StoreError;
 /// How many requests share a transaction at most. It bounds how long the first of them waits.
 const GROUP_LIMIT: usize = 4096;
 
+/// A crowd is halved into groups of this size at least: each costs a commit.
+const HALF_AT_LEAST: usize = 8;
+
 /// One request. It keeps its answer until the transaction that made it is durable.
 pub(super) trait Job: Send {
     fn run(&mut self, writer: &mut Writer<'_>) -> rusqlite::Result<()>;
+    /// Where the answer is waited for, if that has threads of its own.
+    fn runtime(&self) -> Option<&Handle>;
     fn finish(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
@@ -37,10 +44,18 @@ struct State {
     taken: usize,
     /// How many requests have been committed and are not yet durable.
     unanswered: usize,
+    last_work: Option<Work>,
     last_sync: Option<Sync>,
     writer_sleeps: bool,
     poked: bool,
     closed: bool,
+}
+
+/// The last time that a group was decided and written.
+#[derive(Clone, Copy)]
+struct Work {
+    took: Duration,
+    requests: usize,
 }
 
 /// The last time that commits were made durable.
@@ -119,11 +134,13 @@ impl Inbox {
         }
     }
 
-    /// A group of so many requests has been committed, and is to be made durable. True if nothing
-    /// else is to be done meanwhile.
-    pub(super) fn committed(&self, requests: usize) -> bool {
+    /// A group of so many requests has been committed, which took so long, and is to be made durable.
+    /// True if nothing else is to be done meanwhile.
+    pub(super) fn committed(&self, requests: usize, took: Duration) -> bool {
         let mut state = self.lock();
-        let is_alone = state.unanswered == 0 && state.jobs.is_empty();
+        let all_are_here = state.last_sync.is_none_or(|last| requests >= last.known);
+        let is_alone = state.unanswered == 0 && state.jobs.is_empty() && all_are_here;
+        state.last_work = Some(Work { took, requests });
         state.taken = 0;
         state.unanswered += requests;
         is_alone
@@ -134,6 +151,8 @@ impl Inbox {
         let mut state = self.lock();
         if let Some(took) = took {
             let known = state.unanswered + state.taken + state.jobs.len();
+            // One that takes long for once says little about the next.
+            let took = state.last_sync.map_or(took, |last| took.min(last.took * 5 / 4));
             state.last_sync = Some(Sync { took, ended_at: Instant::now(), known });
         }
         state.unanswered -= requests;
@@ -173,7 +192,7 @@ impl Inbox {
 
 impl State {
     fn give(&mut self, group: &mut Jobs) {
-        let room = GROUP_LIMIT - group.len();
+        let room = self.enough().saturating_sub(group.len());
         let before = group.len();
         if group.is_empty() && self.jobs.len() <= room {
             mem::swap(group, &mut self.jobs);
@@ -184,11 +203,24 @@ impl State {
         self.poked = false;
     }
 
+    /// The half of those who are known, if they are a crowd: if to decide all takes longer than a sync.
+    fn half(&self) -> Option<usize> {
+        let (sync, work) = self.last_sync.zip(self.last_work)?;
+        let half = sync.known.div_ceil(2);
+        let is_crowd = half >= HALF_AT_LEAST && work.took * sync.known as u32 > sync.took * work.requests as u32;
+        is_crowd.then_some(half)
+    }
+
+    /// How many requests a group has at most.
+    fn enough(&self) -> usize {
+        self.half().map_or(GROUP_LIMIT, |half| half.min(GROUP_LIMIT))
+    }
+
     /// What to do with a group that has this size and was worked on for this long.
     fn next(&self, size: usize, worked: Duration) -> Next {
-        let Some(last) = self.last_sync.filter(|_| size < GROUP_LIMIT) else { return Next::Commit };
+        let Some(last) = self.last_sync.filter(|_| size < self.enough()) else { return Next::Commit };
         // With half a sync's work in hand, to go on while that is written is better than to wait.
-        let is_enough = worked >= last.took / 2;
+        let is_enough = self.half().is_none() && worked >= last.took / 2;
         let all_are_here = self.taken >= last.known;
         let (is_idle, until) = (self.unanswered == 0, last.ended_at + last.took / 2);
         if is_idle && (is_enough || all_are_here || self.closed) {
@@ -200,5 +232,39 @@ impl State {
         } else {
             Next::Wait(is_idle.then_some(until))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORK: Work = Work { took: Duration::from_micros(200), requests: 32 };
+
+    /// After a sync that took so long, when so many were known; the next one is under way.
+    fn state(took: Duration, known: usize) -> State {
+        let last_sync = Some(Sync { took, ended_at: Instant::now(), known });
+        State { unanswered: 1, last_work: Some(WORK), last_sync, ..State::default() }
+    }
+
+    #[test]
+    fn a_crowd_goes_in_halves() {
+        let state = state(Duration::from_micros(300), 64);
+        assert_eq!(state.enough(), 32);
+        assert!(matches!(state.next(32, WORK.took), Next::Commit));
+        assert!(matches!(state.next(31, WORK.took), Next::Wait(None)), "the rest of the half is on its way");
+    }
+
+    #[test]
+    fn where_the_disk_is_slow_all_go_in_one_group() {
+        let state = state(Duration::from_micros(500), 64);
+        assert_eq!(state.enough(), GROUP_LIMIT);
+        assert!(matches!(state.next(32, WORK.took), Next::Wait(None)));
+    }
+
+    #[test]
+    fn a_few_are_no_crowd() {
+        assert_eq!(state(Duration::ZERO, 14).enough(), GROUP_LIMIT);
+        assert_eq!(state(Duration::ZERO, 15).enough(), 8);
     }
 }

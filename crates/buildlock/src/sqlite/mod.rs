@@ -3,6 +3,7 @@
 //! Here live the file, its clock, its tables and the thread that writes; not the rules, which are in
 //! `buildlock-core`. Only [`SqliteStore`] is for others.
 
+mod answers;
 mod builds;
 mod checkup;
 mod clock;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use buildlock_core::{Command, Holder, ProjectId};
+use tokio::runtime;
 use tokio::sync::{oneshot, watch as watch_channel};
 
 pub use self::clock::{Clock, SystemClock, since_boot};
@@ -118,7 +120,7 @@ impl SqliteStore {
         F: FnMut(&mut Writer<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        self.handle.shared.inbox.push(Box::new(Call { work, answer: None, reply }));
+        self.handle.shared.inbox.push(Box::new(Call { work, answer: None, reply, runtime: answers::runtime() }));
         answer
     }
 }
@@ -143,6 +145,7 @@ struct Call<T, F> {
     work: F,
     answer: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
+    runtime: Option<runtime::Handle>,
 }
 
 impl<T, F> Job for Call<T, F>
@@ -157,6 +160,10 @@ where
             answer => Ok(answer?),
         });
         Ok(())
+    }
+
+    fn runtime(&self) -> Option<&runtime::Handle> {
+        self.runtime.as_ref()
     }
 
     fn finish(self: Box<Self>, committed: Result<(), StoreError>) {

@@ -141,14 +141,15 @@ impl<'c> Writer<'c> {
                 continue;
             }
             match self.transact(&mut jobs) {
-                Ok(()) => self.answer(jobs),
+                Ok(worked) => self.answer(jobs, worked),
                 Err(error) => jobs.into_iter().for_each(|job| job.finish(Err(error.clone()))),
             }
         }
     }
 
-    /// Decides all requests in one transaction. If it fails, nothing of it has happened.
-    fn transact(&mut self, jobs: &mut Jobs) -> Result<(), StoreError> {
+    /// Decides all requests in one transaction, and tells how long it was at work. If it fails, nothing
+    /// of it has happened.
+    fn transact(&mut self, jobs: &mut Jobs) -> Result<Duration, StoreError> {
         if let Some(broken) = self.shared.broken.get() {
             return Err(broken.clone());
         }
@@ -161,7 +162,8 @@ impl<'c> Writer<'c> {
         })
     }
 
-    fn try_transact(&mut self, jobs: &mut Jobs) -> Result<()> {
+    fn try_transact(&mut self, jobs: &mut Jobs) -> Result<Duration> {
+        let mut started = Instant::now();
         self.sql.begin()?;
         self.catch_up()?;
         let (mut done, mut worked) = (0, Duration::ZERO);
@@ -169,12 +171,13 @@ impl<'c> Writer<'c> {
             // Read anew for those who came later: a lease must not end before its TTL has passed since
             // its request was sent (rule 14).
             self.batch.now = self.store.clock.now(&*self.clock);
-            let started = Instant::now();
             for job in &mut jobs[done..] {
                 job.run(self)?;
             }
             (done, worked) = (jobs.len(), worked + started.elapsed());
-            if !self.shared.inbox.take_more(jobs, worked) {
+            let is_complete = !self.shared.inbox.take_more(jobs, worked);
+            started = Instant::now();
+            if is_complete {
                 break;
             }
         }
@@ -183,14 +186,15 @@ impl<'c> Writer<'c> {
             let wall_ahead_ms = self.store.clock.wall_ahead_ms(&*self.clock);
             self.sql.save_store(self.batch.now, wall_ahead_ms, self.store.next_token)?;
         }
-        self.sql.commit()
+        self.sql.commit()?;
+        Ok(worked + started.elapsed())
     }
 
     /// Has the requests answered, and those told whom the transaction concerns, once it is durable.
-    fn answer(&mut self, jobs: Jobs) {
+    fn answer(&mut self, jobs: Jobs, worked: Duration) {
         let Batch { events, wrote, .. } = mem::take(&mut self.batch);
         self.told = self.newest;
-        self.durable.answer(Group { jobs, events, newest: self.newest, wrote });
+        self.durable.answer(Group { jobs, worked, events, newest: self.newest, wrote });
         if self.projects.len() > CACHE_LIMIT {
             self.projects = HashMap::new();
         }
