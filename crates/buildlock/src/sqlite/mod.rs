@@ -10,6 +10,7 @@ mod clock;
 mod columns;
 mod counts;
 mod durable;
+mod granted;
 mod inbox;
 mod keys;
 mod open;

@@ -41,7 +41,7 @@ impl Writer<'_> {
         }
         // A new project has no past, or it was just looked up.
         let past = if is_new { None } else { self.past_lease(project, command)? };
-        let Self { sql, projects, batch, store, newest, .. } = self;
+        let Self { sql, projects, batch, store, newest, granted, .. } = self;
         let Some(row) = projects.get_mut(project) else { unreachable!("it was just loaded") };
         let before = fingerprint(row);
         let context = Context { now, next_token: store.next_token, past: past.as_ref() };
@@ -56,6 +56,7 @@ impl Writer<'_> {
             }
         }
         for event in decision.events {
+            granted.note(&event);
             *newest = EventId(newest.0 + 1);
             let recorded = Recorded { id: *newest, project: project.clone(), event };
             batch.events.push(NewEvent { recorded, previous: row.last_event.replace(*newest) });
@@ -217,6 +218,9 @@ impl Writer<'_> {
     fn past_lease(&mut self, project: &ProjectId, command: &Command) -> Result<Option<PastLease>> {
         let row = self.projects.get(project);
         let Some(key) = row.and_then(|row| row.state.past_key(command)) else { return Ok(None) };
+        if matches!(key, PastKey::Request(request) if self.granted.never(request)) {
+            return Ok(None);
+        }
         if row.is_some_and(|row| !row.is_saved) {
             self.write()?;
         }

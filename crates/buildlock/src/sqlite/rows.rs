@@ -5,13 +5,14 @@ use std::fmt;
 
 use buildlock_core::{
     Ended, Event, EventKind, Holder, Lease, LockRequest, Message, Operation, PastKey, PastLease, ProjectId, Queue,
-    Reason, Ticket, TicketNumber, Timestamp, Token,
+    Reason, RequestId, Ticket, TicketNumber, Timestamp, Token,
 };
 use rusqlite::types::{FromSql, FromSqlError, ToSqlOutput, Type, ValueRef};
 use rusqlite::{OptionalExtension, Result, Row, Statement, ToSql, params};
 
 use super::clock::ClockRecord;
 use super::columns::{Sql, is_nonsense, optional, readable};
+use super::granted::Granted;
 use super::statements::statements;
 use crate::store::{EventId, Recorded, Retention};
 
@@ -109,6 +110,7 @@ statements!(
     events_before,
     events_after,
     granted_token,
+    largest_granted,
     ended_lease,
     due_projects,
     next_due,
@@ -250,6 +252,11 @@ impl Statements<'_> {
         let (many, rest) = events.as_chunks::<EVENTS_AT_ONCE>();
         many.iter().try_for_each(|events| write_events(&mut self.insert_events, events))?;
         rest.iter().try_for_each(|event| write_events(&mut self.insert_event, std::slice::from_ref(event)))
+    }
+
+    pub(super) fn load_granted(&mut self) -> Result<Granted> {
+        let largest = self.largest_granted.query_row([Sql(RequestId::from(Granted::LIMIT))], |row| optional(row, 0));
+        Ok(Granted::up_to(largest.optional()?.flatten()))
     }
 
     /// The newest event's id; 0 if there is none.

@@ -2,13 +2,13 @@
 //! `durable.rs` makes durable before they are answered (rule 12). What each request does is in
 //! `requests.rs`.
 
-use std::collections::HashMap;
 use std::mem;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use buildlock_core::{ProjectId, Timestamp};
+use foldhash::{HashMap, HashMapExt};
 use rusqlite::{Connection, Result};
 use tokio::sync::watch;
 
@@ -16,6 +16,7 @@ use super::builds::BuildStatements;
 use super::checkup::checkup;
 use super::clock::Clock;
 use super::durable::{Durable, Group};
+use super::granted::Granted;
 use super::inbox::{Inbox, Jobs};
 use super::keys::KeyStatements;
 use super::open::store_error;
@@ -73,6 +74,7 @@ pub(super) struct Writer<'c> {
     version: Option<i64>,
     pub(super) store: StoreRow,
     pub(super) newest: EventId,
+    pub(super) granted: Granted,
     /// The newest event that those who wait were told of.
     told: EventId,
     pub(super) projects: HashMap<ProjectId, ProjectRow>,
@@ -104,11 +106,12 @@ impl<'c> Writer<'c> {
         let read = || {
             let mut sql = Statements::prepare(connection)?;
             let version = Some(sql.data_version()?);
-            let (store, newest) = (sql.load_store()?, sql.last_event()?);
+            let (store, newest, granted) = (sql.load_store()?, sql.last_event()?, sql.load_granted()?);
             let (builds, keys) = (BuildStatements::prepare(connection)?, KeyStatements::prepare(connection)?);
-            Ok((sql, builds, keys, version, store, newest))
+            Ok((sql, builds, keys, version, store, newest, granted))
         };
-        let (sql, builds, keys, version, store, newest) = read().map_err(|error| store_error(&path, &error))?;
+        let (sql, builds, keys, version, store, newest, granted) =
+            read().map_err(|error| store_error(&path, &error))?;
         shared.newest.send_replace(newest);
         Ok(Self {
             path,
@@ -122,6 +125,7 @@ impl<'c> Writer<'c> {
             version,
             store,
             newest,
+            granted,
             told: newest,
             projects: HashMap::new(),
             batch: Batch::default(),
@@ -241,7 +245,7 @@ impl<'c> Writer<'c> {
         }
         self.projects.clear();
         self.store = self.sql.load_store()?;
-        self.newest = self.sql.last_event()?;
+        (self.newest, self.granted) = (self.sql.last_event()?, self.sql.load_granted()?);
         while self.told < self.newest && self.shared.somebody_waits() {
             let page = self.sql.events_after(self.told, NEWS_PAGE)?;
             let Some(last) = page.last() else { break };
