@@ -28,6 +28,7 @@
 //!   [`PostgresStore`], a database that several machines share, or [`RemoteStore`], a server.
 //! - The rules of the lock are in `buildlock-core`, whose types are here too.
 
+mod answers;
 mod builds;
 mod error;
 mod keys;

@@ -23,9 +23,9 @@ use super::rows::{Answered, Commands, answered, ordinal};
 use super::sql::VERSION;
 use super::statement::{APPLY, Parameters, Statement};
 use super::trouble::{Trouble, unavailable};
-use crate::StoreError;
 use crate::sqlite::Clock;
 use crate::store::Answer;
+use crate::{StoreError, answers};
 
 /// The pauses between attempts to reach a database that is away: at first and at most. A restart takes a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -83,7 +83,7 @@ impl Database {
     pub(super) async fn open(url: &str, clock: Option<Arc<dyn Clock>>) -> Result<Self, StoreError> {
         let address = Arc::new(Address::parse(url)?);
         let shared = Arc::new(Shared {
-            inbox: Inbox::new(address.shown.clone()),
+            inbox: Inbox::new(address.shown.clone(), address.connections),
             news: NewsDesk::new(address.is_pooled),
             address: Arc::clone(&address),
             counting: OnceLock::new(),
@@ -370,21 +370,22 @@ fn answer(shared: &Shared, commands: Vec<Pending>, rows: &[Row]) -> Vec<Pending>
         }
     }
     let mut has_news = false;
-    let (mut done, mut rest) = (Vec::new(), Vec::new());
+    let (mut done, mut given, mut rest) = (Vec::new(), Vec::with_capacity(rows.len()), Vec::new());
     for (pending, answer) in commands.into_iter().zip(answers) {
         let Some(answer) = answer else {
             rest.push(pending);
             continue;
         };
         done.push(pending.project.clone());
-        pending.answer(answer.map(|answered| {
+        given.push(pending.answered(answer.map(|answered| {
             has_news |= answered.has_news;
             shared.news.has_ended(&answered.answer.outcome);
             answered.answer
-        }));
+        })));
     }
     done.dedup();
     shared.inbox.release(&done);
+    answers::give(given);
     shared.news.wrote(has_news);
     rest
 }

@@ -11,18 +11,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use buildlock_core::{Command, ProjectId};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
 use super::statement::{Parameters, Statement};
 use super::trouble::unavailable;
-use crate::StoreError;
 use crate::store::Answer;
+use crate::{StoreError, answers};
 
 /// How many commands travel together at most. More would not be faster, and one transaction that is slow holds
 /// up all of them.
 const GROUP_LIMIT: usize = 256;
+
+/// A crowd is parted into groups of this size at least: each costs a commit.
+const PART_AT_LEAST: usize = 8;
 
 /// How long what was asked may wait to be sent. It outlasts a restart of the database; whoever holds a lease
 /// must hear in time that it cannot be renewed.
@@ -38,10 +42,17 @@ pub(super) struct Pending {
     pub(super) command: Command,
     /// None: nobody waits for it.
     pub(super) reply: Option<oneshot::Sender<Result<Answer, StoreError>>>,
+    /// Where it is waited for.
+    runtime: Option<Handle>,
     give_up_at: Instant,
 }
 
 impl Pending {
+    /// The answer to be given, and where.
+    pub(super) fn answered(mut self, answer: Result<Answer, StoreError>) -> (Option<Handle>, impl FnOnce() + Send) {
+        (self.runtime.take(), move || self.answer(answer))
+    }
+
     pub(super) fn answer(self, answer: Result<Answer, StoreError>) {
         match self.reply {
             // A caller that has gone away does not want the answer.
@@ -123,6 +134,8 @@ struct State {
     trips: usize,
     /// How many projects were lately asked about at once.
     crowd: usize,
+    /// In how many parts they go: in halves, unless there is but one connection.
+    parts: usize,
     closed: bool,
     away: Option<Away>,
 }
@@ -143,8 +156,10 @@ struct Away {
 }
 
 impl Inbox {
-    pub(super) fn new(shown: String) -> Self {
-        Self { shown, state: Mutex::default(), filled: Notify::new(), waits: Notify::new() }
+    /// For so many connections.
+    pub(super) fn new(shown: String, connections: usize) -> Self {
+        let state = State { parts: connections.min(2), ..State::default() };
+        Self { shown, state: Mutex::new(state), filled: Notify::new(), waits: Notify::new() }
     }
 
     /// Leaves a command for the next connection.
@@ -155,7 +170,8 @@ impl Inbox {
         reply: Option<oneshot::Sender<Result<Answer, StoreError>>>,
     ) {
         let mut state = self.lock();
-        let pending = Pending { project: project.clone(), command, reply, give_up_at: state.give_up_at() };
+        let give_up_at = state.give_up_at();
+        let pending = Pending { project: project.clone(), command, reply, runtime: answers::runtime(), give_up_at };
         match state.refusal() {
             Some(error) => {
                 drop(state);
@@ -383,8 +399,12 @@ impl State {
 
     /// Whether those that wait are enough to travel.
     fn may_go(&self) -> bool {
-        let enough = self.crowd.div_ceil(2).min(GROUP_LIMIT);
-        !self.ready.is_empty() && (self.trips == 0 || self.closed || self.ready.len() >= enough)
+        !self.ready.is_empty() && (self.trips == 0 || self.closed || self.ready.len() >= self.enough())
+    }
+
+    /// How many need not wait for more.
+    fn enough(&self) -> usize {
+        self.crowd.div_ceil(self.parts).min(GROUP_LIMIT)
     }
 
     fn take(&mut self) -> Option<Work> {
@@ -399,10 +419,11 @@ impl State {
         }
         // It shrinks slowly: those who were answered just now are about to come back.
         self.crowd = (self.ready.len() + self.taken).max(self.crowd - self.crowd.div_ceil(8));
+        let limit = self.enough().max(PART_AT_LEAST);
         let mut commands = Vec::new();
         while let Some((place, project)) = self.ready.pop_front() {
             let Some(line) = self.projects.get_mut(&project) else { continue };
-            if !commands.is_empty() && commands.len() + line.waiting.len() > GROUP_LIMIT {
+            if !commands.is_empty() && commands.len() + line.waiting.len() > limit {
                 self.ready.push_front((place, project));
                 break;
             }
@@ -446,5 +467,45 @@ impl State {
         let (over, calls) = self.calls.drain(..).partition::<Vec<_>, _>(|(_, call)| is_over(call.give_up_at));
         self.calls = calls.into();
         (commands, over.into_iter().map(|(_, call)| call).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An inbox with a command on each of so many projects.
+    fn inbox(crowd: usize) -> Inbox {
+        let inbox = Inbox::new("postgres://nowhere".to_owned(), 2);
+        for number in 0..crowd {
+            inbox.push(&format!("project-{number}").parse().unwrap(), Command::Settle, None);
+        }
+        inbox
+    }
+
+    /// The sizes of the groups that may go at once, each on a connection of its own.
+    async fn groups(inbox: &Inbox) -> Vec<usize> {
+        let mut groups = Vec::new();
+        let mut trips = Vec::new();
+        while inbox.lock().may_go() {
+            let Taken::Work(Work::Commands(commands), trip) = inbox.take(false).await else { panic!("no commands") };
+            groups.push(commands.len());
+            trips.push(trip);
+        }
+        groups
+    }
+
+    #[tokio::test]
+    async fn a_crowd_goes_in_halves() {
+        assert_eq!(groups(&inbox(64)).await, [32, 32]);
+        assert_eq!(groups(&inbox(1)).await, [1]);
+        assert_eq!(groups(&inbox(8)).await, [8], "each commit costs");
+    }
+
+    #[tokio::test]
+    async fn a_large_crowd_goes_in_groups_of_bounded_size() {
+        let inbox = inbox(700);
+        assert_eq!(groups(&inbox).await, [GROUP_LIMIT, GROUP_LIMIT]);
+        assert_eq!(groups(&inbox).await, [700 - 2 * GROUP_LIMIT], "what is left goes after these");
     }
 }

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use rustix::fs::fdatasync;
 
-use super::answers;
-use super::inbox::Jobs;
+use super::inbox::{Job, Jobs};
 use super::rows::NewEvent;
 use super::writer::Shared;
 use crate::StoreError;
+use crate::answers;
 use crate::store::EventId;
 use crate::tally::Happened;
 
@@ -122,7 +122,11 @@ impl Log {
                 }
                 self.shared.tell_newest(group.newest);
             }
-            answers::give(group.jobs, &done);
+            let answer = |mut job: Box<dyn Job>| {
+                let done = done.clone();
+                (job.runtime(), move || job.finish(done))
+            };
+            answers::give(group.jobs.into_iter().map(answer).collect());
         }
     }
 }
@@ -132,7 +136,6 @@ mod tests {
     use tokio::runtime::Handle;
     use tokio::sync::oneshot;
 
-    use super::super::inbox::Job;
     use super::super::writer::Writer;
     use super::*;
 
@@ -144,7 +147,7 @@ mod tests {
             Ok(())
         }
 
-        fn runtime(&self) -> Option<&Handle> {
+        fn runtime(&mut self) -> Option<Handle> {
             None
         }
 

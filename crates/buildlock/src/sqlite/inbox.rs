@@ -25,7 +25,7 @@ const HALF_AT_LEAST: usize = 8;
 pub(super) trait Job: Send {
     fn run(&mut self, writer: &mut Writer<'_>) -> rusqlite::Result<()>;
     /// Where the answer is waited for, if that has threads of its own.
-    fn runtime(&self) -> Option<&Handle>;
+    fn runtime(&mut self) -> Option<Handle>;
     fn finish(self: Box<Self>, committed: Result<(), StoreError>);
 }
 

@@ -3,7 +3,6 @@
 //! Here live the file, its clock, its tables and the thread that writes; not the rules, which are in
 //! `buildlock-core`. Only [`SqliteStore`] is for others.
 
-mod answers;
 mod builds;
 mod checkup;
 mod clock;
@@ -35,8 +34,8 @@ use self::columns::is_nonsense;
 use self::inbox::{Job, Jobs};
 pub use self::open::migrations;
 use self::writer::{Shared, Writer};
-use crate::StoreError;
 use crate::store::{Answer, Deleted, EventId, Finding, LockStore, News, Recorded, Retention, Status, Watcher};
+use crate::{StoreError, answers};
 
 /// A store of locks in one SQLite file.
 ///
@@ -163,8 +162,8 @@ where
         Ok(())
     }
 
-    fn runtime(&self) -> Option<&runtime::Handle> {
-        self.runtime.as_ref()
+    fn runtime(&mut self) -> Option<runtime::Handle> {
+        self.runtime.take()
     }
 
     fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
