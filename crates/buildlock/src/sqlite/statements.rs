@@ -13,8 +13,11 @@ macro_rules! statements {
         impl<'c> $struct<'c> {
             pub(super) fn prepare(connection: &'c rusqlite::Connection) -> rusqlite::Result<Self> {
                 Ok(Self {
-                    $($made: connection.prepare($sql)?,)*
-                    $($name: connection.prepare(include_str!(concat!("sql/", stringify!($name), ".sql")))?,)*
+                    $($made: connection.prepare_with_flags($sql, rusqlite::PrepFlags::SQLITE_PREPARE_PERSISTENT)?,)*
+                    $($name: connection.prepare_with_flags(
+                        include_str!(concat!("sql/", stringify!($name), ".sql")),
+                        rusqlite::PrepFlags::SQLITE_PREPARE_PERSISTENT,
+                    )?,)*
                 })
             }
         }
