@@ -51,6 +51,7 @@ fn is_timed(request: RequestId) -> bool {
     let id = request.as_uuid();
     id.get_version_num() == 7 && *id < Granted::LIMIT
 }
+
 #[cfg(test)]
 mod tests {
     use buildlock_core::{Holder, Timestamp};

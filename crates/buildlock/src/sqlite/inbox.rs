@@ -44,6 +44,9 @@ struct State {
     taken: usize,
     /// How many requests have been committed and are not yet durable.
     unanswered: usize,
+    /// How many requests there were when some were answered last, durable or not: as many there will be
+    /// if all who were answered come again at once.
+    known: usize,
     last_work: Option<Work>,
     last_sync: Option<Sync>,
     writer_sleeps: bool,
@@ -63,9 +66,6 @@ struct Work {
 struct Sync {
     took: Duration,
     ended_at: Instant,
-    /// How many requests there were then, durable or not: as many there will be if all who were
-    /// answered come again at once.
-    known: usize,
 }
 
 /// What to do with a group that is being decided.
@@ -138,8 +138,7 @@ impl Inbox {
     /// True if nothing else is to be done meanwhile.
     pub(super) fn committed(&self, requests: usize, took: Duration) -> bool {
         let mut state = self.lock();
-        let all_are_here = state.last_sync.is_none_or(|last| requests >= last.known);
-        let is_alone = state.unanswered == 0 && state.jobs.is_empty() && all_are_here;
+        let is_alone = state.unanswered == 0 && state.jobs.is_empty() && requests >= state.known;
         state.last_work = Some(Work { took, requests });
         state.taken = 0;
         state.unanswered += requests;
@@ -149,11 +148,11 @@ impl Inbox {
     /// So many requests are durable; `took` is none if there was nothing to write.
     pub(super) fn synced(&self, requests: usize, took: Option<Duration>) {
         let mut state = self.lock();
+        state.known = state.unanswered + state.taken + state.jobs.len();
         if let Some(took) = took {
-            let known = state.unanswered + state.taken + state.jobs.len();
             // One that takes long for once says little about the next.
             let took = state.last_sync.map_or(took, |last| took.min(last.took * 5 / 4));
-            state.last_sync = Some(Sync { took, ended_at: Instant::now(), known });
+            state.last_sync = Some(Sync { took, ended_at: Instant::now() });
         }
         state.unanswered -= requests;
         self.wake(state);
@@ -206,8 +205,8 @@ impl State {
     /// The half of those who are known, if they are a crowd: if to decide all takes longer than a sync.
     fn half(&self) -> Option<usize> {
         let (sync, work) = self.last_sync.zip(self.last_work)?;
-        let half = sync.known.div_ceil(2);
-        let is_crowd = half >= HALF_AT_LEAST && work.took * sync.known as u32 > sync.took * work.requests as u32;
+        let half = self.known.div_ceil(2);
+        let is_crowd = half >= HALF_AT_LEAST && work.took * self.known as u32 > sync.took * work.requests as u32;
         is_crowd.then_some(half)
     }
 
@@ -221,7 +220,7 @@ impl State {
         let Some(last) = self.last_sync.filter(|_| size < self.enough()) else { return Next::Commit };
         // With half a sync's work in hand, to go on while that is written is better than to wait.
         let is_enough = self.half().is_none() && worked >= last.took / 2;
-        let all_are_here = self.taken >= last.known;
+        let all_are_here = self.taken >= self.known;
         let (is_idle, until) = (self.unanswered == 0, last.ended_at + last.took / 2);
         if is_idle && (is_enough || all_are_here || self.closed) {
             Next::Commit
@@ -243,8 +242,8 @@ mod tests {
 
     /// After a sync that took so long, when so many were known; the next one is under way.
     fn state(took: Duration, known: usize) -> State {
-        let last_sync = Some(Sync { took, ended_at: Instant::now(), known });
-        State { unanswered: 1, last_work: Some(WORK), last_sync, ..State::default() }
+        let last_sync = Some(Sync { took, ended_at: Instant::now() });
+        State { unanswered: 1, known, last_work: Some(WORK), last_sync, ..State::default() }
     }
 
     #[test]
@@ -266,5 +265,16 @@ mod tests {
     fn a_few_are_no_crowd() {
         assert_eq!(state(Duration::ZERO, 14).enough(), GROUP_LIMIT);
         assert_eq!(state(Duration::ZERO, 15).enough(), 8);
+    }
+
+    /// Who is left of a crowd is alone once that was seen, also if it only reads.
+    #[test]
+    fn one_caller_after_a_crowd_is_alone() {
+        let inbox = Inbox::default();
+        assert!(inbox.committed(64, WORK.took), "nobody is known yet");
+        inbox.synced(64, Some(WORK.took));
+        assert!(!inbox.committed(1, WORK.took), "others were here just now");
+        inbox.synced(1, None);
+        assert!(inbox.committed(1, WORK.took));
     }
 }
