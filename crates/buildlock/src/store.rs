@@ -18,6 +18,10 @@ use crate::StoreError;
 /// when its answer was lost: a [`StoreError`] says that the store could not answer, and unless it
 /// says more, nothing was changed. To drop a call's future takes nothing back; see
 /// [`Command::Withdraw`].
+///
+/// A runtime with threads of its own gives its callers their answers on these. As with tokio's own
+/// sockets and timers, whoever blocks all of them on a call, otherwise than by `block_in_place`, may
+/// wait for ever.
 #[async_trait]
 pub trait LockStore: Send + Sync + fmt::Debug {
     /// Decides one command on one project. Never waits for a lock.
