@@ -74,6 +74,29 @@ async fn requests_that_arrive_together_share_a_transaction() {
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 200));
 }
 
+/// Rule 1: a row that was read as free and is another's by the time that it is written.
+#[tokio::test]
+async fn who_waits_for_a_row_heeds_what_was_done_to_it() {
+    let (database, store) = one_line().await;
+    for site in ["kept", "other", "shared"] {
+        store.create_project(&project(site), &"ana".parse().unwrap()).await.unwrap();
+    }
+    let keeper = keep(&database, "kept").await;
+    let first = asked(&store, "kept");
+    is_waiting(&database, "transactionid").await;
+    let (other, shared) = (asked(&store, "other"), asked(&store, "shared"));
+    let rival = database.client().await;
+    rival.batch_execute("begin; select public.lock_project('shared', holder => 'bob')").await.unwrap();
+    keeper.batch_execute("rollback").await.unwrap();
+    soon("the first answer", first).await.unwrap();
+    is_waiting(&database, "transactionid").await;
+    rival.batch_execute("commit").await.unwrap();
+    let answer = soon("the answer", other).await.unwrap();
+    assert!(matches!(answer.outcome, Outcome::Held(_)), "{answer:?}");
+    let answer = soon("the answer", shared).await.unwrap();
+    assert!(matches!(answer.outcome, Outcome::Refused(_)), "{answer:?}");
+}
+
 /// Rule 12: the commit is held up, and so is every answer.
 #[tokio::test]
 async fn nobody_is_answered_before_the_commit() {

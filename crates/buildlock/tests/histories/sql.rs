@@ -100,7 +100,8 @@ pub(crate) async fn apply(
     let statement = client.prepare(APPLY).await?;
     let mut answers: Vec<Option<Answer>> = vec![None; commands.len()];
     while answers.iter().any(Option::is_none) {
-        let open: Vec<usize> = (0..commands.len()).filter(|&place| answers[place].is_none()).collect();
+        let mut open: Vec<usize> = (0..commands.len()).filter(|&place| answers[place].is_none()).collect();
+        open.sort_by_key(|&place| &commands[place].0);
         let mut sent = Columns::default();
         open.iter().for_each(|&place| sent.push(&commands[place].0, &commands[place].1));
         let rows = client

@@ -5,8 +5,9 @@
 -- Decides commands in one transaction: the nth of each array is the nth command's, as buildlock.decide takes them.
 -- Each answer carries its command's place, from 1; they come in any order. Those that are not answered are to be sent
 -- again, in another transaction: of the commands on one project, all are answered or none. Where none is answered at
--- all, somebody else was faster. Commands on one project are decided in the order in which they stand. A project that
--- is deleted while this waits for others may make it raise serialization_failure: to be sent again.
+-- all, somebody else was faster. Commands on one project are to stand together, and are decided in the order in which
+-- they stand. A project that is deleted while this waits for others may make it raise serialization_failure: to be
+-- sent again.
 --
 -- What is plain comes first, in one statement: to lock a project that is free, to renew or unlock a lease of one's
 -- own, where nothing is due, nobody waits, and no other command here is about the project. Then what changes nothing,
@@ -65,6 +66,9 @@ set enable_mergejoin = off
 -- Nor is a plan to be compiled because it looks dear by that.
 set jit = off
 set plan_cache_mode = force_generic_plan
+-- Whoever keeps a project's row locked, such as a transaction that verifies its token, must not hold up all that
+-- travel together for long.
+set lock_timeout = '1s'
 as $$
 #variable_conflict use_column
 declare
@@ -91,65 +95,6 @@ begin
     with clock as materialized (
       select coalesce(at_ms, buildlock.now_ms()) as now_ms
     ),
-    numbered as materialized (
-      select
-        plain.*,
-        -- Only what needs a number takes one, and the transaction is given its own number first:
-        -- buildlock.events_after tells by it whether an event that is missing may yet come.
-        case
-          when plain.kind <> 'renew' and pg_current_xact_id() is not null then nextval('buildlock.numbers')
-        end as event
-      from (
-        select
-          command.ordinal,
-          command.kind,
-          this.project,
-          this.due_at,
-          this.first_event,
-          this.last_event as previous,
-          this.token,
-          clock.now_ms,
-          coalesce(this.request, command.request) as request,
-          command.holder,
-          coalesce(this.operation, command.operation) as operation,
-          coalesce(this.message, command.message) as message,
-          coalesce(this.ttl_ms, command.ttl_ms) as ttl_ms,
-          coalesce(this.acquired_at, clock.now_ms) as acquired_at,
-          case command.kind
-            when 'lock' then clock.now_ms + command.ttl_ms
-            when 'renew' then clock.now_ms + coalesce(command.ttl_ms, this.ttl_ms)
-          end as expires_at
-        from (
-            select *, count(*) over (partition by given.project collate "C") as abreast
-            from unnest(projects, kinds, requests, tokens, holders, operations, messages, ttls_ms)
-              with ordinality as given (project, kind, request, token, holder, operation, message, ttl_ms, ordinal)
-          ) as command
-          join buildlock.locks as this on this.project = command.project
-          cross join clock
-        where command.abreast = 1
-          and this.queue_length = 0
-          and case
-            when command.kind = 'lock' then
-              this.token is null
-              -- Not "not exists", for which a planner that knows no better reads all events at once.
-              and (
-                select events.id
-                from buildlock.events
-                where events.request = command.request
-                  and events.kind = 'granted'
-                  and events.project = command.project
-                limit 1
-              ) is null
-            when command.kind in ('renew', 'unlock') then
-              this.token = command.token
-              and this.holder = command.holder
-              and least(this.claim_by, this.expires_at) > clock.now_ms
-            else false
-          end
-        order by this.project
-        offset 0
-      ) as plain
-    ),
     saved as (
       update buildlock.locks
       set
@@ -162,16 +107,75 @@ begin
         ttl_ms = case when numbered.kind <> 'unlock' then numbered.ttl_ms end,
         expires_at = numbered.expires_at,
         claim_by = null,
-        due_at = least(numbered.due_at, numbered.expires_at),
-        first_event = coalesce(numbered.first_event, numbered.event),
+        due_at = least(locks.due_at, numbered.expires_at),
+        first_event = coalesce(locks.first_event, numbered.event),
         last_event = coalesce(numbered.event, numbered.previous)
-      from numbered
-      where locks.project = numbered.project
-        -- Whoever has changed the row since it was read has written an event, or has only renewed its lease.
+      from (
+        select
+          plain.*,
+          -- Only what needs a number takes one, and the transaction is given its own number first:
+          -- buildlock.events_after tells by it whether an event that is missing may yet come.
+          case
+            when plain.kind <> 'renew' and pg_current_xact_id() is not null then nextval('buildlock.numbers')
+          end as event
+        from (
+          select
+            command.ordinal,
+            command.kind,
+            this.ctid as version,
+            this.last_event as previous,
+            this.token,
+            clock.now_ms,
+            coalesce(this.request, command.request) as request,
+            command.holder,
+            coalesce(this.operation, command.operation) as operation,
+            coalesce(this.message, command.message) as message,
+            coalesce(this.ttl_ms, command.ttl_ms) as ttl_ms,
+            coalesce(this.acquired_at, clock.now_ms) as acquired_at,
+            case command.kind
+              when 'lock' then clock.now_ms + command.ttl_ms
+              when 'renew' then clock.now_ms + coalesce(command.ttl_ms, this.ttl_ms)
+            end as expires_at
+          from unnest(
+              projects, kinds, requests, tokens, holders, operations, messages, ttls_ms, null::text || projects,
+              projects[2:]
+            ) with ordinality as command (
+              project, kind, request, token, holder, operation, message, ttl_ms, before, after, ordinal
+            )
+            join buildlock.locks as this on this.project = command.project
+            cross join clock
+          where command.project is distinct from command.before
+            and command.project is distinct from command.after
+            and this.queue_length = 0
+            and case
+              when command.kind = 'lock' then
+                this.token is null
+                -- Not "not exists", for which a planner that knows no better reads all events at once.
+                and (
+                  select events.id
+                  from buildlock.events
+                  where events.request = command.request
+                    and events.kind = 'granted'
+                    and events.project = command.project
+                  limit 1
+                ) is null
+              when command.kind in ('renew', 'unlock') then
+                this.token = command.token
+                and this.holder = command.holder
+                and least(this.claim_by, this.expires_at) > clock.now_ms
+              else false
+            end
+          order by this.project
+          offset 0
+        ) as plain
+      ) as numbered
+      where locks.ctid = numbered.version
+        -- PostgreSQL's older releases follow a row to its newest version all the same. Whoever has made that since the
+        -- row was read has written an event, or has only renewed its lease.
         and locks.last_event is not distinct from numbered.previous
         and locks.queue_length = 0
       returning
-        numbered.ordinal, numbered.kind, numbered.now_ms, numbered.event, numbered.project, numbered.previous,
+        numbered.ordinal, numbered.kind, numbered.now_ms, numbered.event, locks.project, numbered.previous,
         coalesce(numbered.token, numbered.event) as lease, numbered.request, numbered.holder, numbered.operation,
         numbered.message, numbered.ttl_ms, numbered.acquired_at, numbered.expires_at
     ),
@@ -193,29 +197,39 @@ begin
         saved.previous
       from saved
       where saved.event is not null
-    ),
-    told as (
-      select buildlock.project_changed(
-        saved.project, case saved.kind when 'lock' then saved.holder end, saved.acquired_at
-      )
-      from saved
-      where is_adopted
-        and saved.event is not null
     )
     select
-      saved.ordinal::integer, 'held', saved.now_ms, saved.lease, saved.request, saved.holder, saved.operation,
-      saved.message, saved.ttl_ms, saved.acquired_at, saved.expires_at, null::bigint, 0::bigint, null::bigint,
-      null::bigint, null::bigint, null::uuid, null::text, null::text, null::bigint, null::text, null::text,
-      (select count(*) < 0 from told)
-    from saved
-    where saved.kind <> 'unlock'
-    union all
-    select
-      saved.ordinal::integer, 'ended', saved.now_ms, null, null, null, null, null, null, null, null, null, null, null, null,
-      saved.lease, saved.request, saved.holder, 'unlocked', saved.now_ms, saved.holder, null,
-      (select count(*) < 0 from told)
-    from saved
-    where saved.kind = 'unlock';
+      saved.ordinal::integer,
+      case when saved.kind <> 'unlock' then 'held' else 'ended' end,
+      saved.now_ms,
+      case when saved.kind <> 'unlock' then saved.lease end,
+      case when saved.kind <> 'unlock' then saved.request end,
+      case when saved.kind <> 'unlock' then saved.holder end,
+      case when saved.kind <> 'unlock' then saved.operation end,
+      case when saved.kind <> 'unlock' then saved.message end,
+      case when saved.kind <> 'unlock' then saved.ttl_ms end,
+      case when saved.kind <> 'unlock' then saved.acquired_at end,
+      saved.expires_at,
+      null::bigint,
+      case when saved.kind <> 'unlock' then 0::bigint end,
+      null::bigint,
+      null::bigint,
+      case when saved.kind = 'unlock' then saved.lease end,
+      case when saved.kind = 'unlock' then saved.request end,
+      case when saved.kind = 'unlock' then saved.holder end,
+      case when saved.kind = 'unlock' then 'unlocked' end,
+      case when saved.kind = 'unlock' then saved.now_ms end,
+      case when saved.kind = 'unlock' then saved.holder end,
+      null::text,
+      case
+        when is_adopted and saved.event is not null then
+          -- What it returns is void, an empty text.
+          buildlock.project_changed(
+            saved.project, case saved.kind when 'lock' then saved.holder end, saved.acquired_at
+          )::text <> ''
+        else false
+      end
+    from saved;
   get diagnostics plain = row_count;
   if plain = count then
     return;
