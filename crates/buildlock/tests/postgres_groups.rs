@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use buildlock::{Answer, Command, IfLocked, LockStore, Outcome, PostgresStore, StoreError};
+use buildlock::{Answer, Command, IfLocked, Lease, LockStore, Outcome, PostgresStore, ProjectId, StoreError};
 use buildlock_testing::TestPg;
 use support::ask::{Ask, project, request};
 use support::{soon, until};
@@ -95,6 +95,46 @@ async fn who_waits_for_a_row_heeds_what_was_done_to_it() {
     assert!(matches!(answer.outcome, Outcome::Held(_)), "{answer:?}");
     let answer = soon("the answer", shared).await.unwrap();
     assert!(matches!(answer.outcome, Outcome::Refused(_)), "{answer:?}");
+}
+
+/// Whoever heard that its lease lasts until then may rely on it.
+#[tokio::test]
+async fn a_renewal_is_not_set_back_by_one_that_was_held_up() {
+    let (database, store) = one_line().await;
+    let mut leases = Vec::new();
+    for site in ["kept", "other", "shared"] {
+        let answer = soon("the lease", asked(&store, site)).await.unwrap();
+        let Outcome::Held(lease) = answer.outcome else { panic!("{answer:?}") };
+        leases.push((project(site), lease));
+    }
+    let renewal = |(site, lease): &(ProjectId, Lease)| -> Asked<'_> {
+        let renew = Command::Renew { token: lease.token, holder: lease.holder.clone(), ttl: None };
+        let (store, site) = (&store, site.clone());
+        let mut asked: Asked<'_> = Box::pin(async move { store.apply(&site, renew).await });
+        assert!(is_pending(&mut asked), "nobody answers before it was sent");
+        asked
+    };
+    let (first_keeper, keeper) = (keep(&database, "kept").await, keep(&database, "other").await);
+    let first = renewal(&leases[0]);
+    is_waiting(&database, "transactionid").await;
+    let together = [renewal(&leases[1]), renewal(&leases[2])];
+    first_keeper.batch_execute("rollback").await.unwrap();
+    soon("the first answer", first).await.unwrap();
+    // The two travel together: they have been read, and wait for the row that is kept.
+    is_waiting(&database, "transactionid").await;
+    let client = database.client().await;
+    let end = "select expires_at from buildlock.locks where project = 'shared'";
+    let before: i64 = client.query_one(end, &[]).await.unwrap().get(0);
+    let token = leases[2].1.token;
+    client.batch_execute(&format!("select public.renew_project_lock('shared', {token})")).await.unwrap();
+    let renewed: i64 = client.query_one(end, &[]).await.unwrap().get(0);
+    assert!(renewed > before);
+    keeper.batch_execute("rollback").await.unwrap();
+    for renewal in together {
+        let answer = soon("the renewal", renewal).await.unwrap();
+        assert!(matches!(answer.outcome, Outcome::Held(_)), "{answer:?}");
+    }
+    assert!(client.query_one(end, &[]).await.unwrap().get::<_, i64>(0) >= renewed);
 }
 
 /// Rule 12: the commit is held up, and so is every answer.

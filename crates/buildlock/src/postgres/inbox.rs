@@ -88,7 +88,7 @@ impl Drop for Trip<'_> {
         let may_go = state.may_go();
         drop(state);
         if may_go {
-            self.inbox.filled.notify_one();
+            self.inbox.filled.notify_last();
         }
     }
 }

@@ -124,6 +124,7 @@ begin
             command.kind,
             this.ctid as version,
             this.last_event as previous,
+            this.expires_at as known_end,
             this.token,
             clock.now_ms,
             coalesce(this.request, command.request) as request,
@@ -136,6 +137,7 @@ begin
               when 'lock' then clock.now_ms + command.ttl_ms
               when 'renew' then clock.now_ms + coalesce(command.ttl_ms, this.ttl_ms)
             end as expires_at
+          -- The projects before and after each: commands on one project stand together.
           from unnest(
               projects, kinds, requests, tokens, holders, operations, messages, ttls_ms, null::text || projects,
               projects[2:]
@@ -171,8 +173,9 @@ begin
       ) as numbered
       where locks.ctid = numbered.version
         -- PostgreSQL's older releases follow a row to its newest version all the same. Whoever has made that since the
-        -- row was read has written an event, or has only renewed its lease.
+        -- row was read has written an event, or has renewed its lease.
         and locks.last_event is not distinct from numbered.previous
+        and locks.expires_at is not distinct from numbered.known_end
         and locks.queue_length = 0
       returning
         numbered.ordinal, numbered.kind, numbered.now_ms, numbered.event, locks.project, numbered.previous,
