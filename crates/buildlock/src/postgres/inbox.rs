@@ -88,7 +88,7 @@ impl Drop for Trip<'_> {
         let may_go = state.may_go();
         drop(state);
         if may_go {
-            self.inbox.filled.notify_last();
+            self.inbox.filled.notify_one();
         }
     }
 }
@@ -115,8 +115,7 @@ pub(super) enum Taken<'a> {
 pub(super) struct Inbox {
     shown: String,
     state: Mutex<State>,
-    /// There is something to take, or the store is closed. Told to the connection that was last at work: the server
-    /// has all that it needs at hand there.
+    /// There is something to take, or the store is closed.
     filled: Notify,
     /// Something waits.
     waits: Notify,
@@ -183,7 +182,7 @@ impl Inbox {
                 let may_go = state.may_go();
                 drop(state);
                 if may_go {
-                    self.filled.notify_last();
+                    self.filled.notify_one();
                 }
                 self.waits.notify_one();
             }
@@ -208,7 +207,7 @@ impl Inbox {
         let place = state.place();
         state.calls.push_back((place, Call { statement, parameters, reply, give_up_at }));
         drop(state);
-        self.filled.notify_last();
+        self.filled.notify_one();
         self.waits.notify_one();
     }
 
@@ -233,7 +232,7 @@ impl Inbox {
                     let is_trip = matches!(work, Work::Commands(_));
                     drop(state);
                     if is_more {
-                        self.filled.notify_last();
+                        self.filled.notify_one();
                     }
                     return Taken::Work(work, is_trip.then(|| Trip { inbox: self }));
                 }
@@ -253,7 +252,7 @@ impl Inbox {
         if is_over {
             self.filled.notify_waiters();
         } else if may_go {
-            self.filled.notify_last();
+            self.filled.notify_one();
         }
     }
 
